@@ -1,0 +1,238 @@
+"""`study.yaml`: what it may say, with every unknown key refused and the nearest known one named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from raresight.core.arm import Arm
+from raresight.core.errors import ConfigError, Problem, nearest
+from raresight.core.presets import PRESETS
+from raresight.core.task import Task
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(Section):
+    manifest: str = "data/manifest.csv"
+    root: str = "."
+    images: bool = True
+    uncertain: Literal["ignore", "positive", "negative", "refuse"] = "refuse"
+    no_finding: Literal["drop", "keep"] = "drop"
+    one_image_per_patient: bool = False
+
+
+class TaskSection(Section):
+    kind: Literal["exclusive", "independent"]
+    classes: list[str] = Field(min_length=1)
+    critical: list[str] = []
+
+
+class SplitSection(Section):
+    train: Share = 0.7
+    val: Share = 0.1
+    test: Share = 0.2
+    group: str = "patient_id"
+    seed: int = 0
+    folds: Annotated[int, Field(ge=0, le=20)] = 0
+    column: str | None = None
+
+    @model_validator(mode="after")
+    def _shares_sum_to_one(self) -> SplitSection:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"train + val + test is {total:g}; the three shares must sum to 1")
+        if self.folds == 1:
+            raise ValueError("one fold leaves nothing to train on; use 0 (off) or 2 to 20")
+        return self
+
+
+class DecisionSection(Section):
+    unit: str = "image"
+    column: str | None = None
+    aggregate: Literal["max", "mean"] = "max"
+
+
+class ImageSection(Section):
+    size: Annotated[int, Field(ge=8, le=4096)] = 224
+    preset: str = "none"
+    channels: Literal[1, 3] = 3
+
+    @model_validator(mode="after")
+    def _known_preset(self) -> ImageSection:
+        if self.preset not in PRESETS:
+            close = nearest(self.preset, PRESETS)
+            hint = f"; did you mean '{close}'?" if close else ""
+            raise ValueError(f"unknown preset '{self.preset}' (known: {', '.join(PRESETS)}){hint}")
+        return self
+
+
+class ModelSection(Section):
+    backbone: str = "resnet18"
+    pretrained: bool | str = True
+
+
+class TrainSection(Section):
+    epochs: Annotated[int, Field(ge=1)] = 30
+    steps: Annotated[int, Field(ge=1)] | None = None
+    head_steps: Annotated[int, Field(ge=1)] | None = None
+    batch: Annotated[int, Field(ge=1)] = 64
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup: Share = 0.05
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    select: Literal["macro_auprc", "macro_auroc", "macro_f1", "balanced_accuracy", "expected_cost"] = "macro_auprc"
+    evaluate_every: Annotated[int, Field(ge=1)] | None = None
+
+
+class CostSection(Section):
+    missed: dict[str, Positive] = {}
+    prevalence: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
+
+
+class AcceptSection(Section):
+    sensitivity_low: Share | None = None
+    specificity_low: Share | None = None
+    alarms_per_1000_max: Annotated[float, Field(ge=0)] | None = None
+
+
+class StudyConfig(Section):
+    """Everything a study is asked to do. Shares lie in [0, 1]; `steps` overrides `epochs`."""
+
+    data: DataSection = DataSection()
+    task: TaskSection
+    split: SplitSection = SplitSection()
+    decision: DecisionSection = DecisionSection()
+    image: ImageSection = ImageSection()
+    model: ModelSection = ModelSection()
+    train: TrainSection = TrainSection()
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    arms: dict[str, Any] = {"baseline": []}
+    costs: CostSection = CostSection()
+    accept: dict[str, AcceptSection] = {}
+    quick: bool = False
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> StudyConfig:
+        named: dict[str, dict[str, Any]] = {
+            "costs.missed": self.costs.missed,
+            "costs.prevalence": self.costs.prevalence,
+            "accept": self.accept,
+        }
+        for place, entries in named.items():
+            for name in entries:
+                if name not in self.task.classes:
+                    close = nearest(name, self.task.classes)
+                    hint = f"; did you mean '{close}'?" if close else ""
+                    raise ValueError(f"{place} names '{name}', which is not a class of task.classes{hint}")
+        without_cost = [name for name in self.task.critical if name not in self.costs.missed]
+        if self.train.select == "expected_cost" and without_cost:
+            raise ValueError(
+                f"select: expected_cost needs costs.missed for every critical class; missing {without_cost}"
+            )
+        return self
+
+    @property
+    def problem(self) -> Task:
+        return Task(self.task.kind, tuple(self.task.classes), tuple(self.task.critical))
+
+    @property
+    def parsed_arms(self) -> list[Arm]:
+        return [Arm.parse(name, written) for name, written in self.arms.items()]
+
+
+def load_config(path: Path) -> StudyConfig:
+    """Read and validate a `study.yaml`.
+
+    Raises: `ConfigError` with one problem per wrong entry: key, value given, what is allowed, nearest known key.
+    """
+    if not path.exists():
+        raise ConfigError(
+            Problem(
+                code="RS-C01",
+                level="error",
+                file=str(path),
+                found="no study.yaml here",
+                why="a study folder is made by `raresight init`",
+                remedy=f"raresight init {path.parent} --from csv TABLE.csv",
+            )
+        )
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as cause:
+        mark = getattr(cause, "problem_mark", None)
+        raise ConfigError(
+            Problem(
+                code="RS-C02",
+                level="error",
+                file=str(path),
+                row=mark.line + 1 if mark else None,
+                found=f"not readable as YAML: {getattr(cause, 'problem', None) or cause}",
+                why="nothing can be run from it",
+                remedy="mend the line; `raresight init` writes a commented example",
+            )
+        ) from cause
+    return parse_config(written, str(path))
+
+
+def parse_config(written: Any, file: str = "study.yaml") -> StudyConfig:
+    """Validate an already parsed `study.yaml`; see `load_config`."""
+    if not isinstance(written, dict):
+        written = {}
+    try:
+        config = StudyConfig.model_validate(written)
+        _ = config.problem, config.parsed_arms
+        return config
+    except ValidationError as cause:
+        raise ConfigError(*(_as_problem(error, file) for error in cause.errors())) from None
+
+
+def _as_problem(error: Any, file: str) -> Problem:
+    location = [str(part) for part in error["loc"]]
+    place = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(location[:-1])
+        close = nearest(location[-1], known)
+        return Problem(
+            code="RS-C33",
+            level="error",
+            file=file,
+            column=place,
+            found=f"unknown key '{location[-1]}'",
+            why="a misspelt setting would silently keep its default",
+            remedy=f"did you mean '{close}'?" if close else f"known keys here: {', '.join(known)}",
+        )
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if error["type"] in {"missing", "value_error"} else f" (given: {error['input']!r})"
+    return Problem(
+        code="RS-C34",
+        level="error",
+        file=file,
+        column=place,
+        found=f"{message}{given}",
+        why="the study cannot run with this value",
+        remedy=f"add '{place}'" if error["type"] == "missing" else f"change '{place or 'the entry named'}' accordingly",
+    )
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    model: type[BaseModel] = StudyConfig
+    for part in location:
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+        elif part in ("accept",):
+            model = AcceptSection
+    return list(model.model_fields)

@@ -1,0 +1,122 @@
+"""Where things lie: the study folder, and the folder of one run (an arm, a seed, a fold)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`arms/<arm>/seed-<s>[/fold-<k>]`. Without `DONE` a run is resumed, and absent from every table."""
+
+    path: Path
+    arm: str
+    seed: int
+    fold: int | None = None
+
+    @property
+    def arm_json(self) -> Path:
+        return self.path / "arm.json"
+
+    @property
+    def events(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "last.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def resume(self) -> Path:
+        return self.path / "resume.pt"
+
+    @property
+    def env(self) -> Path:
+        return self.path / "env.json"
+
+    @property
+    def done_marker(self) -> Path:
+        return self.path / "DONE"
+
+    @property
+    def done(self) -> bool:
+        return self.done_marker.exists()
+
+    @property
+    def val_predictions(self) -> Path:
+        return self.path / "val" / "predictions.parquet"
+
+    @property
+    def val_estimates(self) -> Path:
+        return self.path / "val" / "estimates.json"
+
+    @property
+    def calibrator(self) -> Path:
+        return self.path / "calibrator.json"
+
+    @property
+    def thresholds(self) -> Path:
+        return self.path / "thresholds.json"
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """The paths inside a study; nothing here reads or writes."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock.json"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "data" / "manifest.csv"
+
+    @property
+    def split(self) -> Path:
+        return self.path / "data" / "split.csv"
+
+    @property
+    def leaks(self) -> Path:
+        return self.path / "data" / "leaks.json"
+
+    @property
+    def issues(self) -> Path:
+        return self.path / "data" / "issues.jsonl"
+
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit" / "audit.json"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def ledger(self) -> Path:
+        return self.path / "test" / "ledger.jsonl"
+
+    @property
+    def compare(self) -> Path:
+        return self.path / "compare" / "compare.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report" / "report.html"
+
+    def opening(self, number: int) -> Path:
+        return self.path / "test" / f"opening-{number}"
+
+    def run(self, arm: str, seed: int, fold: int | None = None) -> RunFolder:
+        path = self.path / "arms" / arm / f"seed-{seed}"
+        return RunFolder(path if fold is None else path / f"fold-{fold}", arm, seed, fold)

@@ -1,0 +1,216 @@
+"""The strategies of one arm, working as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raresight.core.errors import ConfigError, Problem
+from raresight.core.task import Task
+from raresight.strategies.losses.cross_entropy import cross_entropy
+from raresight.strategies.strategy import Facts, Strategy, SyntheticRows, implements, owners
+
+Stream = Callable[[str], torch.Generator]
+
+# Hooks that only one strategy of an arm may own; all others chain.
+SINGLE = ("sample_weights", "head_sample_weights", "fit_features", "loss", "step")
+
+
+class Stack:
+    """Compose strategies in the order given.
+
+    `stream(name)` hands a method its own generator for this step; the stack never shares one between methods.
+
+    Raises: `ConfigError` naming both where two strategies own one place, where a method stands twice, and where one does
+    not serve the task's kind or space.
+    """
+
+    def __init__(self, strategies: Sequence[Strategy], task: Task, arm: str = "") -> None:
+        self.strategies = tuple(strategies)
+        self.task = task
+        self.arm = arm
+        self._check()
+        self._fitted: Facts | None = None
+
+    def _check(self) -> None:
+        for hook in SINGLE:
+            rivals = owners(self.strategies, hook)
+            if len(rivals) > 1:
+                names = " and ".join(f"'{rival.name}'" for rival in rivals)
+                raise self._refused(
+                    f"{names} both own the place '{rivals[0].place}' ({hook})",
+                    "only one of them could act, silently",
+                    f"keep one of {names} in this arm",
+                )
+        for strategy in self.strategies:
+            if sum(other.name == strategy.name for other in self.strategies) > 1:
+                raise self._refused(
+                    f"'{strategy.name}' stands twice", "a method acts once in an arm", "remove one of the two"
+                )
+            if self.task.kind not in strategy.kinds:
+                raise self._refused(
+                    f"'{strategy.name}' serves {', '.join(strategy.kinds)} labels, the task has {self.task.kind} ones",
+                    "its formula is not defined there",
+                    "see `raresight list strategies` for those that serve this kind",
+                )
+            if self.task.space not in strategy.spaces:
+                raise self._refused(
+                    f"'{strategy.name}' serves label spaces of {strategy.spaces} axes, the task has {self.task.space}",
+                    "its formula is not defined there",
+                    "see `raresight list strategies`",
+                )
+
+    def _refused(self, found: str, why: str, remedy: str) -> ConfigError:
+        column = f"arms.{self.arm}" if self.arm else None
+        return ConfigError(
+            Problem(
+                code="RS-C35",
+                level="error",
+                file="study.yaml",
+                column=column,
+                found=found,
+                why=why,
+                remedy=remedy,
+            )
+        )
+
+    # before training
+
+    def fit(self, facts: Facts) -> None:
+        self._fitted = facts
+        for strategy in self.strategies:
+            strategy.fit(facts)
+
+    @property
+    def head_phase(self) -> bool:
+        return any(strategy.head_phase for strategy in self.strategies)
+
+    def implied_prior(self) -> Tensor | None:
+        """Sum of the methods' log-prior shifts, `(K,)`; None where one of them is not correctable."""
+        total = torch.zeros(self.task.n_classes, dtype=torch.float64)
+        for strategy in self.strategies:
+            shift = strategy.log_prior_shift()
+            if shift is None:
+                return None
+            total = total + shift.to(torch.float64)
+        return total
+
+    def findings(self) -> list[str]:
+        """What the user should know about the combination, as plain sentences."""
+        compensating = [s.name for s in self.strategies if _favours_some_class(s.log_prior_shift())]
+        if len(compensating) < 2:
+            return []
+        return [
+            f"{' and '.join(compensating)} each compensate for the imbalance, so the arm compensates "
+            f"{len(compensating)} times; its implied prior favours rare classes beyond balance"
+        ]
+
+    # in the order in which a batch meets them
+
+    def sample_weights(self) -> Tensor | None:
+        return next((s.sample_weights() for s in owners(self.strategies, "sample_weights")), None)
+
+    def mix_inputs(self, x: Tensor, y: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
+        for strategy in owners(self.strategies, "mix_inputs"):
+            x, y = strategy.mix_inputs(x, y, stream(strategy.name))
+        return x, y
+
+    def mix_features(self, z: Tensor, y: Tensor, stream: Stream) -> tuple[Tensor, Tensor]:
+        for strategy in owners(self.strategies, "mix_features"):
+            z, y = strategy.mix_features(z, y, stream(strategy.name))
+        return z, y
+
+    def fit_features(self, z: Tensor, y: Tensor, mask: Tensor, ids: Tensor, stream: Stream) -> SyntheticRows | None:
+        for strategy in owners(self.strategies, "fit_features"):
+            return strategy.fit_features(z, y, mask, ids, stream(strategy.name))
+        return None
+
+    def head_sample_weights(self, y: Tensor, mask: Tensor) -> Tensor | None:
+        return next((s.head_sample_weights(y, mask) for s in owners(self.strategies, "head_sample_weights")), None)
+
+    def loss(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        mask: Tensor,
+        ids: Tensor,
+        epoch: int,
+        model: nn.Module | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """The arm's loss: the product of all case weights, the owner's loss (cross-entropy if none), all penalties."""
+        weight = torch.ones_like(target)
+        for strategy in owners(self.strategies, "case_weights"):
+            factor = strategy.case_weights(target, ids, epoch)
+            if factor is not None:
+                weight = weight * factor
+        owner = next(iter(owners(self.strategies, "loss")), None)
+        per_case: Tensor | None
+        if owner is None:
+            total, per_case = cross_entropy(logits, target, mask, weight, kind=self.task.kind)
+        else:
+            total, per_case = owner.loss(logits, target, mask, weight, ids)
+        if model is not None:
+            for strategy in owners(self.strategies, "penalty"):
+                term = strategy.penalty(logits, target, mask, model)
+                if term is not None:
+                    total = total + term
+        return total, per_case
+
+    def step(
+        self, closure: Callable[..., Tensor], optimiser: torch.optim.Optimizer, batch: dict[str, Tensor]
+    ) -> Tensor:
+        for strategy in owners(self.strategies, "step"):
+            return strategy.step(closure, optimiser, batch)
+        loss = closure()
+        optimiser.step()
+        return loss
+
+    def start_epoch(self, epoch: int, model: nn.Module, stream: Stream) -> None:
+        for strategy in owners(self.strategies, "start_epoch"):
+            strategy.start_epoch(epoch, model, stream(strategy.name))
+
+    def start_head(self, model: nn.Module, stream: Stream) -> None:
+        for strategy in owners(self.strategies, "start_head"):
+            strategy.start_head(model, stream(strategy.name))
+
+    def observe(self, ids: Tensor, per_case: Tensor | None) -> None:
+        if per_case is not None:
+            for strategy in owners(self.strategies, "observe"):
+                strategy.observe(ids, per_case)
+
+    def after_step(self, step: int, model: nn.Module) -> None:
+        for strategy in owners(self.strategies, "after_step"):
+            strategy.after_step(step, model)
+
+    @contextmanager
+    def deployed(self, model: nn.Module) -> Iterator[None]:
+        with ExitStack() as contexts:
+            for strategy in owners(self.strategies, "deployed"):
+                contexts.enter_context(strategy.deployed(model))
+            yield
+
+    def end_training(self, model: nn.Module) -> None:
+        for strategy in owners(self.strategies, "end_training"):
+            strategy.end_training(model)
+
+    def adjust(self, logits: Tensor) -> Tensor:
+        for strategy in owners(self.strategies, "adjust"):
+            logits = strategy.adjust(logits)
+        return logits
+
+    # exact resume
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        return {s.name: s.state_dict() for s in self.strategies if implements(s, "state_dict")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for strategy in owners(self.strategies, "load_state_dict"):
+            strategy.load_state_dict(state[strategy.name])
+
+
+def _favours_some_class(shift: Tensor | None) -> bool:
+    return shift is not None and bool((shift - shift.mean()).abs().max() > 1e-6)

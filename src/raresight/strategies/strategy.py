@@ -1,0 +1,200 @@
+"""The contract of a strategy: seven places on the line, hooks that do nothing unless a method says otherwise.
+
+A method is one file with one final class. It implements the hooks it needs; `place` is the folder it stands in. Its
+constructor arguments (keyword-only) are its settings in `study.yaml`; values learned in `fit` end in `_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from raresight.core.task import Kind
+
+Place = Literal["sampling", "inputs", "features", "losses", "steps", "schedules", "decisions"]
+PLACES: tuple[Place, ...] = ("sampling", "inputs", "features", "losses", "steps", "schedules", "decisions")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a strategy may know: labels and counts of the *training part alone*.
+
+    `target` `(N, K)` holds 0 or 1 (0 where unknown), `mask` `(N, K)` 0 where unknown. `steps` is the number of
+    optimiser steps of the run, `epochs` how often the training part is passed, `preset` the modality's preset name.
+    """
+
+    kind: Kind
+    classes: tuple[str, ...]
+    target: Tensor
+    mask: Tensor
+    steps: int = 1
+    epochs: int = 1
+    preset: str = "none"
+
+    @property
+    def n_cases(self) -> int:
+        return len(self.target)
+
+    @property
+    def n_positive(self) -> Tensor:
+        """Cases known to have each class, `(K,)` float64."""
+        return (self.target * self.mask).sum(0, dtype=torch.float64)
+
+    @property
+    def n_known(self) -> Tensor:
+        """Cases whose label for each class is known, `(K,)` float64."""
+        return self.mask.expand_as(self.target).sum(0, dtype=torch.float64)
+
+    @property
+    def prior(self) -> Tensor:
+        """Training prevalence, `(K,)` float64; 0 for a class that the training part lacks.
+
+        Exclusive: shares of all cases with a label, summing to 1. Independent: positives / known, class by class.
+        """
+        if self.kind == "exclusive":
+            return self.n_positive / self.n_positive.sum().clamp(min=1)
+        return self.n_positive / self.n_known.clamp(min=1)
+
+
+@dataclass(frozen=True)
+class SyntheticRows:
+    """Synthetic feature rows as recipes, not copies: row i is z[base] + gap * (z[neighbour] - z[base]).
+
+    `base`, `neighbour` `(M,)` int64 row numbers of the features; `gap` `(M,)` or `(M, 1)` in [0, 1];
+    `target`, `mask` `(M, K)` the labels of the synthetic rows (mask 0 = unknown).
+    """
+
+    base: Tensor
+    neighbour: Tensor
+    gap: Tensor
+    target: Tensor
+    mask: Tensor
+
+
+class Strategy:
+    """The hooks, in the order in which a batch meets them. Every one does nothing here.
+
+    Shapes: images `x` `(B, C, H, W)` float in [0, 1], not yet normalised; features `z` `(B, F)`; `logits`, `target`,
+    `mask`, `weight` `(B, K, *S)`; `ids` `(B,)` int64 row numbers of the training part. `rng` is the strategy's own CPU
+    generator, made anew for every step from (study seed, run seed, method name, step).
+    """
+
+    name: ClassVar[str]
+    place: ClassVar[Place]
+    source: ClassVar[str]
+    kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
+    spaces: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
+    head_phase: ClassVar[bool] = False  # True: the arm's last `head_steps` train the head on extracted features
+
+    @classmethod
+    def neutral(cls) -> dict[str, Any] | None:
+        """Settings at which the method *is* plain training, or None where there are none."""
+        return None
+
+    def fit(self, facts: Facts) -> None:
+        """Learn from the labels of the training part, once, before the first step."""
+
+    def log_prior_shift(self) -> Tensor | None:
+        """`(K,)` shift s that the method adds to the log-odds a plain model would learn, or None: not defined.
+
+        A model trained with the method estimates p(k|x) * exp(s_k) (exclusive: renormalised), so logits - s are those of
+        the training prevalence.
+        """
+        return torch.zeros(())
+
+    # sampling
+    def sample_weights(self) -> Tensor | None:
+        """`(N,)` non-negative weights by which training rows are drawn with replacement; None: each row once an epoch."""
+        return None
+
+    # inputs
+    def mix_inputs(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        return x, y
+
+    # features
+    def mix_features(self, z: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        return z, y
+
+    def fit_features(
+        self, z: Tensor, y: Tensor, mask: Tensor, ids: Tensor, rng: torch.Generator
+    ) -> SyntheticRows | None:
+        """In a head phase: see all training features `(N, F)` once; may answer with synthetic rows to train on as well."""
+        return None
+
+    def head_sample_weights(self, y: Tensor, mask: Tensor) -> Tensor | None:
+        """In a head phase: `(M,)` weights over real and synthetic rows, overriding `sample_weights`."""
+        return None
+
+    # losses
+    def case_weights(self, target: Tensor, ids: Tensor, epoch: int) -> Tensor | None:
+        """Weights that multiply with those of other strategies, broadcastable to `(B, K, *S)`."""
+        return None
+
+    def loss(
+        self, logits: Tensor, target: Tensor, mask: Tensor, weight: Tensor, ids: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """The total (a scalar) and the unweighted loss per case `(B,)`, or None where the loss has none."""
+        raise NotImplementedError
+
+    def penalty(self, logits: Tensor, target: Tensor, mask: Tensor, model: nn.Module) -> Tensor | None:
+        """A term added to the loss."""
+        return None
+
+    # steps
+    def step(
+        self, closure: Callable[..., Tensor], optimiser: torch.optim.Optimizer, batch: dict[str, Tensor]
+    ) -> Tensor:
+        """One optimiser step. `closure(rows=None)` zeroes gradients, runs forward and backward, returns the loss.
+
+        Called again in the same step it replays mixing and dropout and leaves batch-norm statistics alone.
+        """
+        raise NotImplementedError
+
+    # schedules
+    def start_epoch(self, epoch: int, model: nn.Module, rng: torch.Generator) -> None:
+        """Called before epoch `epoch` (from 0) of the representation phase."""
+
+    def start_head(self, model: nn.Module, rng: torch.Generator) -> None:
+        """Called once, when the head phase begins (classifier retraining resets the head here)."""
+
+    def observe(self, ids: Tensor, per_case: Tensor) -> None:
+        """See the unweighted losses of a batch."""
+
+    def after_step(self, step: int, model: nn.Module) -> None:
+        """Called after optimiser step `step` (from 1)."""
+
+    @contextmanager
+    def deployed(self, model: nn.Module) -> Iterator[None]:
+        """Within this context `model` carries the weights that would be deployed: for validation and checkpoints."""
+        yield
+
+    def end_training(self, model: nn.Module) -> None:
+        """Called once at the end of the representation phase; may write the deployed weights into `model`."""
+
+    # decisions
+    def adjust(self, logits: Tensor) -> Tensor:
+        """Change logits `(N, K)` after training, before they are written to the predictions."""
+        return logits
+
+    # exact resume
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors that change during training and that a resume needs; what `fit` learns is fitted again instead."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        if state:
+            raise KeyError(f"{self.name} keeps no state, yet the checkpoint holds {sorted(state)}")
+
+
+def implements(strategy: Strategy, hook: str) -> bool:
+    """Whether the method's class defines `hook` itself."""
+    return getattr(type(strategy), hook) is not getattr(Strategy, hook)
+
+
+def owners(strategies: Sequence[Strategy], hook: str) -> list[Strategy]:
+    return [strategy for strategy in strategies if implements(strategy, hook)]
