@@ -20,7 +20,7 @@ def need(module: str, *, extra: str, feature: str) -> ModuleType:
             Problem(
                 code="RS-X01",
                 level="error",
-                found=f"{feature} needs the package '{module.split('.', maxsplit=1)[0]}', which cannot be imported ({cause})",
+                found=f"{feature} needs the package '{module}', which cannot be imported ({cause})",
                 why="raresight's base installation leaves it out so that evaluation stays small",
                 remedy=f"pip install 'raresight[{extra}]'",
             )

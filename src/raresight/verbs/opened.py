@@ -1,0 +1,146 @@
+"""An opened study: its folder, its settings, and the nouns that its files hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from raresight.core.arm import Arm
+from raresight.core.config import StudyConfig, load_config
+from raresight.core.errors import ConfigError, Problem
+from raresight.core.files import read_json, read_jsonl, sha256, sha256_of
+from raresight.core.folds import Folds
+from raresight.core.manifest import LABEL_PREFIX, Manifest
+from raresight.core.predictions import Predictions
+from raresight.core.progress import Silent
+from raresight.core.run import RunFolder, StudyFolder
+from raresight.core.task import Task
+
+if TYPE_CHECKING:
+    from raresight.data.cache import Cache
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """What every verb starts from. Reading happens on first use; nothing here writes."""
+
+    folder: StudyFolder
+    config: StudyConfig
+    progress: Silent = field(default_factory=Silent)
+
+    @classmethod
+    def open(cls, path: Path, progress: Silent | None = None) -> OpenStudy:
+        folder = StudyFolder(path)
+        return cls(folder, load_config(folder.config), progress or Silent())
+
+    @property
+    def task(self) -> Task:
+        return self.config.problem
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.folder.path / self.config.data.manifest
+
+    @property
+    def root(self) -> Path:
+        """The folder that image paths are relative to."""
+        return (self.folder.path / self.config.data.root).resolve()
+
+    @cached_property
+    def full_manifest(self) -> Manifest:
+        self.require(self.manifest_path, "the manifest", f"raresight init {self.folder.path} --from ...")
+        return Manifest.load(self.manifest_path)
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The cases that a check let through, in the manifest's order."""
+        self.require(self.folder.issues, "the check of the input", f"raresight check {self.folder.path}")
+        dropped = {issue["case"] for issue in read_jsonl(self.folder.issues) if issue["level"] == "quarantine"}
+        if not dropped:
+            return self.full_manifest
+        keep = [row for row, case in enumerate(self.full_manifest.cases) if case not in dropped]
+        return self.full_manifest.take(keep)
+
+    @cached_property
+    def folds(self) -> Folds:
+        self.require(self.folder.split, "the split", f"raresight split {self.folder.path}")
+        return Folds.load(self.folder.split)
+
+    @cached_property
+    def cache(self) -> Cache:
+        from raresight.data.cache import open_cache
+
+        return open_cache(self.folder.cache)
+
+    @property
+    def arms(self) -> list[Arm]:
+        return self.config.parsed_arms
+
+    @property
+    def baseline(self) -> str:
+        """The arm that the others are compared with: `baseline`, else the first without strategies, else the first."""
+        names = [arm.name for arm in self.arms]
+        if "baseline" in names:
+            return "baseline"
+        plain = [arm.name for arm in self.arms if not arm.strategies and arm.predictions is None]
+        return (plain or names)[0]
+
+    def runs(self, arm: Arm) -> list[RunFolder]:
+        """One folder for every seed of the arm; an arm trained elsewhere has one."""
+        seeds = self.config.seeds if arm.predictions is None else self.config.seeds[:1]
+        return [self.folder.run(arm.name, seed) for seed in seeds]
+
+    def finished(self) -> dict[str, list[RunFolder]]:
+        """The arms with their finished runs; arms without any are left out."""
+        done = {arm.name: [run for run in self.runs(arm) if run.done] for arm in self.arms}
+        return {name: runs for name, runs in done.items() if runs}
+
+    def predictions(self, run: RunFolder, part: str = "val") -> Predictions:
+        """The validation predictions of a run, one row an image."""
+        return Predictions.load(run.val_predictions, self.task, arm=run.arm, seed=run.seed, part=part)
+
+    def metadata(self, manifest: Manifest) -> pd.DataFrame:
+        """What predictions carry along of the manifest: ids and subgroup columns, no paths and no labels."""
+        left_out = {"image", "mask", "label", "case"}
+        columns = [c for c in manifest.table.columns if c not in left_out and not c.startswith(LABEL_PREFIX)]
+        return manifest.table[columns]
+
+    @cached_property
+    def data_sha256(self) -> str:
+        """Hash of what training sees of the data: manifest, split, image settings."""
+        parts = [sha256(self.manifest_path), sha256(self.folder.split), self.config.image.model_dump()]
+        return sha256_of(parts)
+
+    def require(self, path: Path, what: str, command: str) -> None:
+        """Raise a `ConfigError` naming the command that makes `path`, where it is missing."""
+        if not path.exists():
+            raise ConfigError(
+                Problem(
+                    code="RS-C03",
+                    level="error",
+                    file=str(path),
+                    found=f"{what} is missing",
+                    why="this command works on it",
+                    remedy=command,
+                )
+            )
+
+    def with_progress(self, progress: Silent) -> OpenStudy:
+        return replace(self, progress=progress)
+
+
+def stamped(path: Path, stamp: str) -> bool:
+    """Whether `path` is a JSON artefact made from inputs with this stamp."""
+    return path.exists() and read_json(path).get("inputs") == stamp
+
+
+def stamp(*inputs: Any) -> str:
+    """One hash over everything that an artefact was made from; a `Path` counts by its content."""
+    return sha256_of([sha256(item) if isinstance(item, Path) else item for item in inputs])
+
+
