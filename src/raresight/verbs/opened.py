@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from raresight.core.arm import Arm
@@ -23,6 +22,9 @@ from raresight.core.task import Task
 
 if TYPE_CHECKING:
     from raresight.data.cache import Cache
+
+
+FIRST_ROW = 2  # rows of a table are counted as an editor shows them: 1 is the header
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,9 @@ class OpenStudy:
     def manifest(self) -> Manifest:
         """The cases that a check let through, in the manifest's order."""
         self.require(self.folder.issues, "the check of the input", f"raresight check {self.folder.path}")
-        dropped = {issue["case"] for issue in read_jsonl(self.folder.issues) if issue["level"] == "quarantine"}
-        if not dropped:
-            return self.full_manifest
-        keep = [row for row, case in enumerate(self.full_manifest.cases) if case not in dropped]
-        return self.full_manifest.take(keep)
+        problems = read_jsonl(self.folder.issues)
+        dropped = {problem["row"] - FIRST_ROW for problem in problems if problem["level"] == "quarantine"}
+        return self.full_manifest.take([row for row in range(len(self.full_manifest)) if row not in dropped])
 
     @cached_property
     def folds(self) -> Folds:
@@ -130,9 +130,6 @@ class OpenStudy:
                 )
             )
 
-    def with_progress(self, progress: Silent) -> OpenStudy:
-        return replace(self, progress=progress)
-
 
 def stamped(path: Path, stamp: str) -> bool:
     """Whether `path` is a JSON artefact made from inputs with this stamp."""
@@ -142,5 +139,3 @@ def stamped(path: Path, stamp: str) -> bool:
 def stamp(*inputs: Any) -> str:
     """One hash over everything that an artefact was made from; a `Path` counts by its content."""
     return sha256_of([sha256(item) if isinstance(item, Path) else item for item in inputs])
-
-

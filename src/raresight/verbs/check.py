@@ -1,0 +1,76 @@
+"""`raresight check`: every problem of the input at once, and each image decoded once into the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from raresight.core.errors import DataError, Problem
+from raresight.core.files import write_json, write_jsonl
+from raresight.verbs.opened import OpenStudy, stamp, stamped
+
+QUARANTINE_LIMIT = 0.01  # more bad rows than this and the data, not the rows, are at fault
+
+
+def check(study: OpenStudy) -> list[dict[str, Any]]:
+    """Check manifest and images; write `data/issues.jsonl`; return its lines.
+
+    Rows in quarantine are left out of everything that follows. Nothing is decoded twice: the cache that training reads
+    is built here.
+
+    Raises: `DataError` with all errors, or where more than 1% of the rows are in quarantine.
+    """
+    from raresight.data.check import check as check_table
+
+    problems = check_table(study.full_manifest, study.task, study.config.data, study.folder.path)
+    errors = [problem for problem in problems if problem.level == "error"]
+    if study.config.data.images and not errors:
+        from raresight.data.cache import build_cache
+
+        with study.progress.bar("decoding images") as advance:
+            cache = build_cache(
+                study.full_manifest,
+                study.root,
+                study.folder.cache,
+                size=study.config.image.size,
+                channels=study.config.image.channels,
+                progress=advance,
+            )
+        problems = [*problems, *cache.problems]
+        errors = [problem for problem in problems if problem.level == "error"]
+    rows = [problem.as_dict() for problem in problems]
+    bad_rows = {problem.row for problem in problems if problem.level == "quarantine"}
+    write_jsonl(study.folder.issues, rows)
+    write_json(_marker(study), {"inputs": _stamp(study), "n_problems": len(rows), "n_quarantined": len(bad_rows)})
+    if errors:
+        raise DataError(*errors)
+    if len(bad_rows) > QUARANTINE_LIMIT * len(study.full_manifest):
+        raise DataError(_too_many(len(bad_rows), study), *[p for p in problems if p.level == "quarantine"][:8])
+    return rows
+
+
+def is_current(study: OpenStudy) -> bool:
+    """Whether the last check saw the present manifest and settings."""
+    return study.folder.issues.exists() and stamped(_marker(study), _stamp(study))
+
+
+def _marker(study: OpenStudy) -> Path:
+    return study.folder.path / "data" / "check.json"
+
+
+def _stamp(study: OpenStudy) -> str:
+    config = study.config
+    sections = [config.data.model_dump(), config.task.model_dump(), config.image.model_dump()]
+    return stamp(study.manifest_path, str(study.root), *sections)
+
+
+def _too_many(n_bad: int, study: OpenStudy) -> Problem:
+    n = len(study.full_manifest)
+    return Problem(
+        code="RS-M00",
+        level="error",
+        file=str(study.manifest_path),
+        found=f"{n_bad} of {n} rows ({n_bad / n:.1%}) are in quarantine; the limit is {QUARANTINE_LIMIT:.0%}",
+        why="leaving that many out would change what the study is about",
+        remedy=f"mend the rows listed in {study.folder.issues} and run the same command again",
+    )

@@ -1,0 +1,62 @@
+"""`raresight compare`: paired differences, who wins for which class, and one arm to deploy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from raresight.core.files import read_json, write_json
+from raresight.core.ledger import openings
+from raresight.core.predictions import Predictions
+from raresight.verbs.opened import OpenStudy, stamp, stamped
+from raresight.verbs.tune import units
+
+
+def compare(study: OpenStudy) -> dict[str, Any]:
+    """Write and return `compare/compare.json`: chosen on validation, confirmed on test where it was opened."""
+    from raresight.advise.recommend import recommend
+    from raresight.evaluate.compare import compare as compare_arms
+    from raresight.evaluate.compare import identical
+    from raresight.verbs.evaluate import evaluate_val
+
+    estimates = evaluate_val(study)
+    current = compare_stamp(study)
+    if stamped(study.folder.compare, current):
+        return read_json(study.folder.compare)
+    finished = study.finished()
+    arms = {name: [units(study, study.predictions(run)) for run in runs] for name, runs in finished.items()}
+    baseline = study.baseline if study.baseline in arms else next(iter(arms))
+    study.progress.say("comparing the arms on the validation part")
+    rows = compare_arms(arms, baseline=baseline, part="val", seed=study.config.split.seed)
+    costs = study.config.costs.model_dump()
+    advice = recommend(study.task, rows, estimates, baseline=baseline, costs=costs)
+    opened = openings(study.folder.ledger)
+    if opened:
+        study.progress.say("confirming on the test part")
+        test_arms = _test_predictions(study, opened[-1]["opening"])
+        rows = rows + compare_arms(test_arms, baseline=baseline, part="test", seed=study.config.split.seed)
+    result = {"comparisons": rows, **advice, "baseline": baseline, "inert": [list(pair) for pair in identical(arms)]}
+    for first, second in result["inert"]:
+        study.progress.say(f"inert arm: '{first}' and '{second}' give identical predictions; one of them did nothing")
+    write_json(study.folder.compare, result | {"inputs": current})
+    return result
+
+
+def compare_stamp(study: OpenStudy) -> str:
+    predictions = [run.val_predictions for runs in study.finished().values() for run in runs]
+    opened = openings(study.folder.ledger)
+    test = [study.folder.opening(opened[-1]["opening"]) / "predictions.parquet"] if opened else []
+    config = study.config
+    sections = [config.costs.model_dump(), config.decision.model_dump(), config.task.model_dump()]
+    return stamp(*predictions, *test, *sections)
+
+
+def _test_predictions(study: OpenStudy, number: int) -> dict[str, list[Predictions]]:
+    table = pd.read_parquet(study.folder.opening(number) / "predictions.parquet")
+    arms: dict[str, list[Predictions]] = {}
+    for (arm, seed), rows in table.groupby(["arm", "seed"], sort=False):
+        rows = rows.drop(columns=["arm", "seed"]).reset_index(drop=True)
+        predictions = Predictions(rows, study.task, str(arm), int(str(seed)), "test")
+        arms.setdefault(str(arm), []).append(units(study, predictions))
+    return arms

@@ -1,0 +1,156 @@
+"""`raresight evaluate`: estimates with intervals; the test part only through the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raresight.core.errors import ConfigError, GateError, Problem
+from raresight.core.estimate import Estimate, load_estimates, save_estimates
+from raresight.core.files import read_json, sha256_of, write_json
+from raresight.core.ledger import openings, record
+from raresight.core.predictions import Predictions
+from raresight.core.run import RunFolder
+from raresight.verbs.opened import OpenStudy, stamp, stamped
+from raresight.verbs.tune import units
+
+
+def evaluate_val(study: OpenStudy) -> list[Estimate]:
+    """Estimates of every finished run on the validation part, written beside its predictions."""
+    estimates = []
+    for runs in study.finished().values():
+        for run in runs:
+            study.require(run.thresholds, f"the threshold of {run.arm}", f"raresight tune {study.folder.path}")
+            current = stamp(run.val_predictions, run.thresholds, run.calibrator)
+            if not stamped(run.val_estimates, current):
+                rows = _estimates(study, run, study.predictions(run), "tuned")
+                save_estimates(run.val_estimates, rows, inputs=current)
+            estimates += load_estimates(run.val_estimates)
+    return estimates
+
+
+def evaluate_test(
+    study: OpenStudy,
+    *,
+    confirm: Callable[[str], bool],
+    reuse: bool = False,
+    reason: str = "",
+) -> list[Estimate]:
+    """Open the test part: freeze the plan, record the opening, predict, estimate.
+
+    The plan is what would be deployed: weights, calibrators and thresholds of every finished run, and the data. An
+    opening that was interrupted is completed; one that is complete and unchanged is only read again.
+
+    Raises: `GateError` where the test part was opened under another plan and `reuse` with a reason is not given, or
+    where `confirm` says no.
+    """
+    finished = study.finished()
+    if not finished:
+        raise _nothing_trained(study)
+    plan = _plan(study, finished)
+    plan_hash = sha256_of(plan)
+    past = openings(study.folder.ledger)
+    if past and past[-1]["plan_sha256"] == plan_hash:
+        number = past[-1]["opening"]
+    else:
+        if past and not (reuse and reason.strip()):
+            raise _spent(study, past, plan)
+        question = "Open the test part? It is meant to be opened once, after every choice is made."
+        if not confirm(question):
+            raise GateError(
+                _problem(study, "the test part stays shut", "it was not confirmed", "answer y, or give --yes")
+            )
+        number = record(
+            study.folder.ledger, plan_sha256=plan_hash, data_sha256=study.data_sha256, reason=reason or "first opening"
+        )
+    folder = study.folder.opening(number)
+    write_json(folder / "plan.json", plan)
+    return _estimate_opening(study, finished, folder, plan_hash)
+
+
+def _estimate_opening(
+    study: OpenStudy, finished: Mapping[str, list[RunFolder]], folder: Path, plan_hash: str
+) -> list[Estimate]:
+    from raresight.verbs.train import predict_part
+
+    if stamped(folder / "estimates.json", plan_hash) and (folder / "predictions.parquet").exists():
+        return load_estimates(folder / "estimates.json")
+    tables, estimates = [], []
+    for arm in study.arms:
+        for run in finished.get(arm.name, []):
+            study.progress.say(f"test part: {arm.name}, seed {run.seed}")
+            predictions = predict_part(study, arm, run)
+            tables.append(predictions.table.assign(arm=arm.name, seed=run.seed))
+            estimates += _estimates(study, run, predictions, "frozen")
+    everything = pd.concat(tables, ignore_index=True)
+    Predictions(everything, study.task, part="test").save(folder / "predictions.parquet")
+    save_estimates(folder / "estimates.json", estimates, inputs=plan_hash)
+    return estimates
+
+
+def _estimates(study: OpenStudy, run: RunFolder, predictions: Predictions, operating: str) -> list[Estimate]:
+    """Calibrated probabilities at their thresholds, per decision unit; the default operating point beside them."""
+    from raresight.evaluate.estimates import estimate
+    from raresight.evaluate.thresholds import calibrate
+
+    calibrated = calibrate(units(study, predictions), read_json(run.calibrator))
+    chosen = {name: entry["threshold"] for name, entry in read_json(run.thresholds)["thresholds"].items()}
+    usable = {name: value for name, value in chosen.items() if value is not None}
+    return estimate(
+        units(study, predictions),
+        calibrated=calibrated,
+        thresholds=usable,
+        operating=operating,
+        unit=study.config.decision.unit,
+        costs=study.config.costs.model_dump(),
+        seed=study.config.split.seed,
+    )
+
+
+def _plan(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> dict[str, Any]:
+    from raresight.verbs.train import weights_sha256
+
+    arms = {arm.name: arm for arm in study.arms}
+    return {
+        "data_sha256": study.data_sha256,
+        "decision": study.config.decision.model_dump(),
+        "costs": study.config.costs.model_dump(),
+        "accept": {name: entry.model_dump() for name, entry in study.config.accept.items()},
+        "arms": {
+            name: {
+                "seeds": [run.seed for run in runs],
+                "weights": weights_sha256(study, arms[name]),
+                "thresholds": [read_json(run.thresholds)["thresholds"] for run in runs],
+                "calibrators": [read_json(run.calibrator) for run in runs],
+            }
+            for name, runs in finished.items()
+        },
+    }
+
+
+def _nothing_trained(study: OpenStudy) -> ConfigError:
+    return ConfigError(
+        _problem(study, "no arm is trained", "there is nothing to evaluate", f"raresight train {study.folder.path}")
+    )
+
+
+def _spent(study: OpenStudy, past: list[dict[str, Any]], plan: dict[str, Any]) -> GateError:
+    last = read_json(study.folder.opening(past[-1]["opening"]) / "plan.json")
+    changed = [key for key in plan if plan[key] != last.get(key)]
+    arms = [name for name in plan["arms"] if plan["arms"][name] != last.get("arms", {}).get(name)]
+    what = ", ".join(changed) + (f" ({', '.join(arms)})" if arms else "")
+    return GateError(
+        _problem(
+            study,
+            f"the test part was opened on {past[-1]['time']} and the plan has changed since: {what}",
+            "results that follow from having seen test results are validation results",
+            '--reuse-test --reason "..."; page one will then say "second-stage validation"',
+        )
+    )
+
+
+def _problem(study: OpenStudy, found: str, why: str, remedy: str) -> Problem:
+    return Problem(code="RS-R36", level="error", file=str(study.folder.path), found=found, why=why, remedy=remedy)

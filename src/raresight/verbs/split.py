@@ -1,0 +1,45 @@
+"""`raresight split`: nobody in two parts, rare classes in every part, and the proof."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raresight.core.files import read_json, write_json
+from raresight.verbs.opened import OpenStudy, stamp, stamped
+
+
+def split(study: OpenStudy) -> dict[str, Any]:
+    """Write `data/split.csv` and `data/leaks.json`; return the leak proof.
+
+    A split that the data bring along (`split.column`) is checked and taken, or refused.
+
+    Raises: `GateError` where a supplied split has a patient, or an identical image, in two parts.
+    """
+    from raresight.data import split as splitting
+    from raresight.data.leaks import leaks
+
+    current = split_stamp(study)
+    if study.folder.split.exists() and stamped(study.folder.leaks, current):
+        return read_json(study.folder.leaks)
+    settings = study.config.split
+    facts = thumbnails = identical = None
+    if study.config.data.images:
+        rows = study.cache.rows(list(study.manifest.cases))
+        facts = study.cache.facts.iloc[rows].reset_index(drop=True)
+        thumbnails = study.cache.thumbnails(rows)
+        identical = dict(zip(facts["case"], facts["pixel_hash"], strict=True))
+    if settings.column:
+        folds = splitting.supplied(study.manifest, settings, identical=identical)
+    else:
+        folds = splitting.split(study.manifest, study.task, settings, identical=identical)
+    proof = leaks(study.manifest, folds, facts, group_by=settings.group, thumbnails=thumbnails)
+    folds.save(study.folder.split)
+    write_json(study.folder.leaks, proof | {"inputs": current})
+    study.__dict__.pop("folds", None)
+    return proof
+
+
+def split_stamp(study: OpenStudy) -> str:
+    return stamp(
+        study.manifest_path, study.folder.issues, study.config.split.model_dump(), study.config.task.model_dump()
+    )

@@ -1,0 +1,50 @@
+"""`raresight tune`: calibrators and thresholds, from validation or out-of-fold predictions alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from raresight.core.files import read_json, write_json
+from raresight.core.predictions import Predictions
+from raresight.core.run import RunFolder
+from raresight.verbs.opened import OpenStudy, stamp, stamped
+
+
+def tune(study: OpenStudy) -> list[dict[str, Any]]:
+    """Write `calibrator.json` and `thresholds.json` of every finished run; return the thresholds, one entry a run."""
+    from raresight.evaluate.thresholds import tune as tune_run
+
+    entries = []
+    for runs in study.finished().values():
+        for run in runs:
+            current = tune_stamp(study, run)
+            if not (stamped(run.thresholds, current) and stamped(run.calibrator, current)):
+                prior = read_json(run.arm_json)["implied_prior"]
+                tuned = tune_run(
+                    units(study, study.predictions(run)),
+                    implied_prior=None if prior is None else np.asarray(prior),
+                    costs=study.config.costs.model_dump(),
+                )
+                write_json(run.calibrator, tuned.calibrator | {"inputs": current})
+                write_json(run.thresholds, {"thresholds": tuned.thresholds, "inputs": current})
+            entries.append({"arm": run.arm, "seed": run.seed, "thresholds": read_json(run.thresholds)["thresholds"]})
+    return entries
+
+
+def units(study: OpenStudy, predictions: Predictions) -> Predictions:
+    """Predictions per decision unit: images as they are, else one row a lesion, exam or patient."""
+    from raresight.evaluate.units import aggregate
+
+    decision = study.config.decision
+    if decision.unit == "image":
+        return predictions
+    column = decision.column or {"patient": "patient_id"}.get(decision.unit, decision.unit)
+    return aggregate(predictions, column, decision.aggregate)
+
+
+def tune_stamp(study: OpenStudy, run: RunFolder) -> str:
+    config = study.config
+    sections = [config.costs.model_dump(), config.decision.model_dump(), config.task.model_dump()]
+    return stamp(run.val_predictions, run.arm_json, *sections)
