@@ -7,20 +7,18 @@ with one optical density D per colour channel, which is why a lesion looks right
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from raresight.core.seeds import numpy_rng
+from raresight.data.phantom_camera import View, photograph
 from raresight.data.phantom_lesion import Lesion
+from raresight.data.phantom_texture import Texture, smooth_step
 
 FIELD_MM = 17.0
 """Width of the skin seen by the camera at zoom 1."""
 _OVERSAMPLE = 2
-_TILE = 1024
-_CELLS = 64
 
 _DENSITY: dict[str, tuple[float, float, float]] = {
     "light brown": (0.26, 0.50, 0.66),
@@ -36,61 +34,6 @@ _DENSITY: dict[str, tuple[float, float, float]] = {
 
 _SKIN = np.array([[0.91, 0.72, 0.70], [0.87, 0.66, 0.60], [0.80, 0.58, 0.47], [0.62, 0.42, 0.32], [0.42, 0.27, 0.20]])
 """Skin from very light to dark."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class View:
-    """One photograph: camera and room. `shift_mm` moves the lesion off the centre, `gains` is the white balance,
-    `vignette` the darkness of the rim (0 = none), `hair` a count, `focus_px` the blur at 96 px."""
-
-    rotation: float
-    zoom: float
-    shift_mm: tuple[float, float]
-    gains: tuple[float, float, float]
-    slope: tuple[float, float]
-    vignette: float
-    aperture: float
-    hair: int
-    dark_hair: bool
-    glare: float
-    focus_px: float
-    noise: float
-    ruler: bool
-    seed: int
-
-
-class Texture:
-    """Smooth random fields, cheap to look up: one tile of noise, read at a random place for every field."""
-
-    def __init__(self, seed: int) -> None:
-        rng = numpy_rng(seed, "phantom texture")
-        white = rng.standard_normal((_TILE, _TILE)).astype(np.float32)
-        smooth = ndimage.gaussian_filter(white, 6.0, mode="wrap")
-        self._tile = smooth / smooth.std()
-        self._jitter = rng.uniform(0.25, 0.75, (_CELLS, _CELLS, 2)).astype(np.float32)
-        self._chance = rng.random((_CELLS, _CELLS)).astype(np.float32)
-
-    def field(self, u: np.ndarray, v: np.ndarray, grain_mm: float, rng: np.random.Generator) -> np.ndarray:
-        """Noise of mean 0 and standard deviation 1 whose blobs are about `grain_mm` wide, at `(u, v)` in mm."""
-        scale = 20.0 / grain_mm
-        column, row = rng.integers(_TILE, size=2)
-        columns = (u * scale + column).astype(np.int32) & (_TILE - 1)
-        rows = (v * scale + row).astype(np.int32) & (_TILE - 1)
-        return self._tile[rows, columns]
-
-    def spots(
-        self, u: np.ndarray, v: np.ndarray, spacing_mm: float, share: float, radius: float, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Round spots in [0, 1]: one in `share` of the cells of a jittered grid, `radius` in cell widths (< 0.3)."""
-        column, row = rng.uniform(0, _CELLS, size=2)
-        x, y = u / spacing_mm + column, v / spacing_mm + row
-        columns, rows = np.floor(x).astype(np.int32), np.floor(y).astype(np.int32)
-        cell = (rows & (_CELLS - 1), columns & (_CELLS - 1))
-        jitter, chance = self._jitter[cell], self._chance[cell]
-        grown = (radius * (0.55 + 0.45 * chance / share)) ** 2  # small and large ones side by side
-        distance = (x - columns - jitter[..., 0]) ** 2 + (y - rows - jitter[..., 1]) ** 2
-        spot = np.clip(1.5 * (1.0 - distance / grown), 0.0, 1.0)
-        return spot * (chance < share)
 
 
 def paint(lesion: Lesion, tone: float, view: View, size: int, texture: Texture) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +54,7 @@ def paint(lesion: Lesion, tone: float, view: View, size: int, texture: Texture) 
     image = _lesion(image, lesion, rho, u, v, texture)
     if lesion.strength("vessels"):
         image *= np.exp(-_vessels(lesion, view, half_mm, width, rho)[..., None] * np.float32([0.15, 0.85, 0.65]))
-    image = _camera(image, view, width)
+    image = photograph(image, view, width)
     image = image.reshape(size, _OVERSAMPLE, size, _OVERSAMPLE, 3).mean(axis=(1, 3))
     image = ndimage.gaussian_filter(image, (view.focus_px * size / 96,) * 2 + (0,), mode="nearest")
     image += numpy_rng(view.seed, "sensor").normal(0.0, view.noise, image.shape).astype(np.float32)
@@ -154,7 +97,7 @@ def _lesion(
     image: np.ndarray, lesion: Lesion, rho: np.ndarray, u: np.ndarray, v: np.ndarray, texture: Texture
 ) -> np.ndarray:
     rng = numpy_rng(lesion.seed, "pigment")
-    body = _smooth((1 + lesion.edge / 2 - rho) / lesion.edge)
+    body = smooth_step((1 + lesion.edge / 2 - rho) / lesion.edge)
     density = _colours(lesion, u, v, texture, rng)
     melanin = 1 + 0.22 * texture.field(u, v, 0.8, rng) + 0.15 * texture.field(u, v, 2.0, rng)
     melanin *= 1 - 0.25 * np.clip(rho, 0, 1) ** 2
@@ -162,7 +105,7 @@ def _lesion(
     own = {name: numpy_rng(lesion.seed, name) for name in lesion.structures}
     if "network" in own:
         lines = _honeycomb(u, v, lesion.border_irregularity, texture, own["network"])
-        patchy = _smooth(0.7 + 0.4 * texture.field(u, v, 2.5, own["network"]))
+        patchy = smooth_step(0.7 + 0.4 * texture.field(u, v, 2.5, own["network"]))
         melanin += lesion.strength("network") * 0.9 * patchy * (lines - 0.45)
     if "ridges" in own:
         melanin += (
@@ -200,17 +143,17 @@ def _overlays(
         return image * (1 - amount) + np.float32(colour) * amount
 
     if "veil" in own:
-        patch = _smooth(0.1 + 0.8 * texture.field(u, v, lesion.diameter_mm * 0.6, own["veil"]))
+        patch = smooth_step(0.1 + 0.8 * texture.field(u, v, lesion.diameter_mm * 0.6, own["veil"]))
         image = cover(0.65 * lesion.strength("veil") * patch, (0.47, 0.47, 0.54))
     if "regression" in own:
-        patch = _smooth(-0.1 + 0.8 * texture.field(u, v, lesion.diameter_mm * 0.5, own["regression"]))
+        patch = smooth_step(-0.1 + 0.8 * texture.field(u, v, lesion.diameter_mm * 0.5, own["regression"]))
         image = cover(0.75 * lesion.strength("regression") * patch, (0.86, 0.74, 0.73))
     if "scar" in own:
         wobble = 0.12 * texture.field(u, v, 1.2, own["scar"])
-        patch = _smooth((own["scar"].uniform(0.35, 0.6) - rho + wobble) / 0.3)
+        patch = smooth_step((own["scar"].uniform(0.35, 0.6) - rho + wobble) / 0.3)
         image = cover(0.75 * lesion.strength("scar") * patch, (0.90, 0.78, 0.75))
     if "ulcer" in own:
-        patch = _smooth(-0.7 + 1.4 * texture.field(u, v, lesion.diameter_mm * 0.35, own["ulcer"]))
+        patch = smooth_step(-0.7 + 1.4 * texture.field(u, v, lesion.diameter_mm * 0.35, own["ulcer"]))
         image = cover(0.8 * lesion.strength("ulcer") * patch, (0.60, 0.22, 0.14))
     if "cysts" in own:
         spots = texture.spots(u, v, 1.05, 0.25, 0.27, own["cysts"])
@@ -274,62 +217,4 @@ def _vessels(lesion: Lesion, view: View, half_mm: float, width: int, rho: np.nda
             [tuple(p) for p in pixels], fill=110 + 60 * order, width=max(1, round(width * 0.006 * (order + 1) / 2))
         )
     strength = 0.5 + 0.9 * lesion.strength("vessels")
-    return np.asarray(sheet, dtype=np.float32) / 255 * np.float32(strength) * _smooth((1.15 - rho) / 0.3)
-
-
-def _camera(image: np.ndarray, view: View, width: int) -> np.ndarray:
-    """Light, glare, hair, ruler and the dark rim of the dermatoscope."""
-    rng = numpy_rng(view.seed, "camera")
-    axis = (((np.arange(width) + 0.5) / width) * 2 - 1).astype(np.float32)
-    across, down = axis[None, :], axis[:, None]
-    radius = np.hypot(across, down)
-    light = 1 + view.slope[0] * across + view.slope[1] * down - 0.10 * radius**2
-    image = image * light[..., None] * np.float32(view.gains)
-    if view.hair:
-        strands = _hairs(view, width, rng)[..., None]
-        image = image * (1 - strands) + strands * np.float32(
-            [0.16, 0.11, 0.09] if view.dark_hair else [0.72, 0.60, 0.48]
-        )
-    for _ in range(int(view.glare * 6)):
-        x, y = rng.uniform(-0.8, 0.8, size=2)
-        spread = rng.uniform(0.012, 0.045)
-        spark = np.exp(-(((across - x) / (spread * rng.uniform(0.6, 1.8))) ** 2 + ((down - y) / spread) ** 2))
-        image = image + (0.5 * view.glare * spark)[..., None]
-    if view.ruler:
-        image = image * (1 - 0.85 * _ruler(width)[..., None])
-    if view.vignette:
-        image = image * (1 - view.vignette * _smooth((radius - view.aperture) / 0.10))[..., None]
-    return np.clip(image, 0.0, 1.0)
-
-
-def _hairs(view: View, width: int, rng: np.random.Generator) -> np.ndarray:
-    sheet = Image.new("L", (width, width))
-    pen = ImageDraw.Draw(sheet)
-    growth = rng.uniform(0, np.pi)
-    steps = np.linspace(0, 1, 14)[:, None]
-    for _ in range(view.hair):
-        middle = rng.uniform(0, width, size=2)
-        heading = growth + rng.normal(0, 0.45)
-        reach = width * rng.uniform(0.15, 0.55) * np.array([np.cos(heading), np.sin(heading)])
-        bow = rng.normal(0, 0.12) * np.array([-reach[1], reach[0]])
-        curve = middle - reach + 2 * reach * steps + bow * (4 * steps * (1 - steps))
-        pen.line([tuple(p) for p in curve], fill=int(rng.uniform(120, 230)), width=max(1, round(width / 110)))
-    return np.asarray(sheet, dtype=np.float32) / 255
-
-
-def _ruler(width: int) -> np.ndarray:
-    """A millimetre scale in the lower left corner: the planted shortcut."""
-    sheet = Image.new("L", (width, width))
-    pen = ImageDraw.Draw(sheet)
-    top, thick = round(width * 0.94), max(1, round(width * 0.01))
-    pen.line([(0.04 * width, top), (0.40 * width, top)], fill=255, width=thick)
-    for tick in range(10):
-        place = (0.04 + 0.04 * tick) * width
-        pen.line([(place, top - width * (0.07 if tick % 5 == 0 else 0.04)), (place, top)], fill=255, width=thick)
-    return np.asarray(sheet, dtype=np.float32) / 255
-
-
-def _smooth(value: np.ndarray) -> np.ndarray:
-    """Smooth step from 0 to 1."""
-    value = np.clip(value, 0.0, 1.0)
-    return value * value * (3 - 2 * value)
+    return np.asarray(sheet, dtype=np.float32) / 255 * np.float32(strength) * smooth_step((1.15 - rho) / 0.3)
