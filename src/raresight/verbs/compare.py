@@ -55,8 +55,8 @@ def compare_stamp(study: OpenStudy) -> str:
 def _test_predictions(study: OpenStudy, number: int) -> dict[str, list[Predictions]]:
     table = pd.read_parquet(study.folder.opening(number) / "predictions.parquet")
     arms: dict[str, list[Predictions]] = {}
-    for (arm, seed), rows in table.groupby(["arm", "seed"], sort=False):
-        rows = rows.drop(columns=["arm", "seed"]).reset_index(drop=True)
+    for (arm, seed), group in table.groupby(["arm", "seed"], sort=False):
+        rows = group.drop(columns=["arm", "seed"]).reset_index(drop=True)
         predictions = Predictions(rows, study.task, str(arm), int(str(seed)), "test")
         arms.setdefault(str(arm), []).append(units(study, predictions))
     return arms

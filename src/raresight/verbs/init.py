@@ -63,7 +63,7 @@ arms:
   threshold_moved: [logit_adjustment]
 {quick}
 # costs: {{missed: {{{first}: 20}}, prevalence: {{{first}: 0.02}}}}           # a missed case costs 20 false alarms
-# accept: {{{first}: {{sensitivity_low: 0.85, alarms_per_1000_max: 150}}}}   # page one answers: met, not met, cannot be shown
+# accept: {{{first}: {{sensitivity_low: 0.85, alarms_per_1000_max: 150}}}}   # page one answers each
 """
 
 

@@ -111,7 +111,8 @@ def fitted_stack(study: OpenStudy, arm: Arm, fold: int | None = None) -> Stack:
 
 def _train_one(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     from raresight.strategies import build
-    from raresight.train.loop import check_identity, train as train_run
+    from raresight.train.loop import check_identity
+    from raresight.train.loop import train as train_run
     from raresight.train.predict import predict
 
     runtime = locked_runtime(study)

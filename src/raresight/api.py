@@ -1,0 +1,158 @@
+"""The public verbs, about one page. `raresight.Study` mirrors the command line; nothing here has logic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from raresight.core.progress import Silent
+
+if TYPE_CHECKING:
+    from raresight.core.estimate import Estimate
+    from raresight.core.run import RunFolder
+    from raresight.data.read import ReadOptions
+    from raresight.verbs.opened import OpenStudy
+
+__all__ = ["Study", "demo", "doctor", "evaluate", "listing", "score"]
+
+
+class Study:
+    """A study folder and its verbs: `Study.open("study").audit()`. Every verb skips what is done and current."""
+
+    def __init__(self, path: str | Path, progress: Silent | None = None) -> None:
+        self.path = Path(path)
+        self.progress = progress or Silent()
+
+    @classmethod
+    def open(cls, path: str | Path, progress: Silent | None = None) -> Study:
+        """Open an existing study; raises `ConfigError` where `study.yaml` is missing or wrong."""
+        study = cls(path, progress)
+        study._opened()
+        return study
+
+    @classmethod
+    def init(
+        cls, path: str | Path, kind: str, source: str | Path, options: ReadOptions | None = None, *, quick: bool = False
+    ) -> Study:
+        """Make a study from a source: csv, folder, ham10000, chestxray14 or medmnist."""
+        from raresight.data.read import ReadOptions
+        from raresight.verbs.init import init
+
+        init(Path(path), kind, Path(source), options or ReadOptions(), quick=quick)
+        return cls(path)
+
+    def _opened(self) -> OpenStudy:
+        from raresight.verbs.opened import OpenStudy
+
+        return OpenStudy.open(self.path, self.progress)
+
+    def check(self) -> list[dict[str, Any]]:
+        from raresight.verbs.check import check
+
+        return check(self._opened())
+
+    def audit(self) -> dict[str, Any]:
+        from raresight.verbs.audit import audit
+
+        return audit(self._checked())
+
+    def split(self) -> dict[str, Any]:
+        from raresight.verbs.split import split
+
+        return split(self._checked())
+
+    def train(self, *, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[RunFolder]:
+        from raresight.verbs.train import train
+
+        return train(self._opened(), arms=arms, seeds=seeds)
+
+    def dry_run(self, *, arms: Sequence[str] = ()) -> list[dict[str, Any]]:
+        from raresight.verbs.train import dry_run
+
+        return dry_run(self._opened(), arms)
+
+    def tune(self) -> list[dict[str, Any]]:
+        from raresight.verbs.tune import tune
+
+        return tune(self._opened())
+
+    def evaluate(self) -> list[Estimate]:
+        """Estimates on the validation part."""
+        from raresight.verbs.evaluate import evaluate_val
+
+        return evaluate_val(self._opened())
+
+    def open_test(
+        self, *, confirm: Callable[[str], bool] = lambda question: True, reuse: bool = False, reason: str = ""
+    ) -> list[Estimate]:
+        """Estimates on the test part, recorded in the ledger."""
+        from raresight.verbs.evaluate import evaluate_test
+
+        return evaluate_test(self._opened(), confirm=confirm, reuse=reuse, reason=reason)
+
+    def compare(self) -> dict[str, Any]:
+        from raresight.verbs.compare import compare
+
+        return compare(self._opened())
+
+    def report(self) -> Path:
+        from raresight.verbs.report import report
+
+        return report(self._opened())
+
+    def run(self, *, open_test: bool = False, confirm: Callable[[str], bool] = lambda question: True) -> Path | None:
+        from raresight.verbs.run import run
+
+        return run(self._opened(), open_test=open_test, confirm=confirm)
+
+    def status(self) -> dict[str, Any]:
+        from raresight.verbs.status import status
+
+        return status(self._opened())
+
+    def _checked(self) -> OpenStudy:
+        """The study after a check of its input, run where it is missing or stale."""
+        from raresight.verbs.check import check, is_current
+
+        study = self._opened()
+        if not is_current(study):
+            check(study)
+        return study
+
+
+def evaluate(
+    y: Any, p: Any, *, groups: Any, classes: Sequence[str], kind: str = "exclusive", costs: Any = None
+) -> list[Estimate]:
+    """Estimates with intervals for arrays: labels and probabilities `(N, K)` (NaN = unknown), patient ids `(N,)`."""
+    from raresight.evaluate.estimates import from_arrays
+
+    return from_arrays(y, p, groups=groups, classes=classes, kind=kind, costs=costs)
+
+
+def score(tests: Sequence[str | Path], out: str | Path, **options: Any) -> dict[str, Any]:
+    """The evaluation and report of anybody's predictions; see `raresight.verbs.score`."""
+    from raresight.verbs.score import score as score_files
+
+    return score_files([Path(path) for path in tests], Path(out), **options)
+
+
+def demo(out: str | Path = "demo", *, progress: Silent | None = None) -> Path:
+    """The whole line on the built-in phantom; returns the report's path."""
+    from raresight.verbs.demo import demo as run_demo
+
+    return run_demo(Path(out), progress=progress)
+
+
+def listing(what: str = "strategies") -> dict[str, Any]:
+    """What there is: strategies, datasets, metrics or presets."""
+    from raresight.verbs.listing import listing as rows
+
+    return rows(what)
+
+
+def doctor(path: str | Path = ".") -> dict[str, Any]:
+    """Versions, devices, determinism, disk and shared memory."""
+    from raresight.verbs.doctor import doctor as examine
+
+    return examine(Path(path))

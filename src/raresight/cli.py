@@ -1,0 +1,338 @@
+"""The command line: the verbs of `raresight.api`, no logic. Heavy packages load inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="raresight",
+    help="For medical images in which the disease that must not be missed is rare.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the command's artefact as JSON on stdout.")]
+Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm (repeatable).")]
+Seeds = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed (repeatable).")]
+
+
+class Source(StrEnum):
+    csv = "csv"
+    folder = "folder"
+    ham10000 = "ham10000"
+    chestxray14 = "chestxray14"
+    medmnist = "medmnist"
+
+
+class Part(StrEnum):
+    val = "val"
+    test = "test"
+
+
+class Scores(StrEnum):
+    probabilities = "probabilities"
+    logits = "logits"
+
+
+class Listing(StrEnum):
+    strategies = "strategies"
+    datasets = "datasets"
+    metrics = "metrics"
+    presets = "presets"
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Where to put the demo study.")] = Path("demo")) -> None:
+    """The whole line on a built-in phantom of dermoscopy, test part included."""
+    from raresight import api
+
+    print(api.demo(out, progress=_progress()))
+
+
+@app.command()
+def init(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="The study folder to make.")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A table, a folder or an .npz file.")],
+    kind: Annotated[Source, typer.Option("--from", help="What SOURCE is.")],
+    quick: Annotated[bool, typer.Option(help="64 px from scratch; marked 'not for conclusions'.")] = False,
+    image_col: Annotated[str | None, typer.Option(help="Column with image paths.")] = None,
+    label_col: Annotated[
+        list[str] | None, typer.Option(help="Column with the label (repeatable for 0/1 columns).")
+    ] = None,
+    label_sep: Annotated[str | None, typer.Option(help="What separates several labels in one cell.")] = None,
+    patient_col: Annotated[str | None, typer.Option(help="Column with patient ids.")] = None,
+    group_col: Annotated[str | None, typer.Option(help="Column with lesion or exam ids.")] = None,
+    mask_col: Annotated[str | None, typer.Option(help="Column with mask paths.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that image paths are relative to.")] = None,
+    no_images: Annotated[bool, typer.Option("--no-images", help="Label tables only: audit and split.")] = False,
+    one_image_per_patient: Annotated[
+        bool, typer.Option("--one-image-per-patient", help="State that no two images show one patient.")
+    ] = False,
+) -> None:
+    """A commented study.yaml and a normalised manifest from your data."""
+    from raresight.data.read import ReadOptions
+    from raresight.verbs.init import init as make
+
+    options = ReadOptions(
+        image_col=image_col,
+        label_col=tuple(label_col) if label_col else None,
+        label_sep=label_sep,
+        patient_col=patient_col,
+        group_col=group_col,
+        mask_col=mask_col,
+        root=root,
+        no_images=no_images,
+        one_image_per_patient=one_image_per_patient,
+    )
+    make(study, kind.value, source, options, quick=quick, progress=_progress())
+
+
+@app.command()
+def run(
+    study: StudyPath,
+    open_test: Annotated[bool, typer.Option("--open-test", help="Open the test part at the end; recorded.")] = False,
+) -> None:
+    """Check, split, audit, train, tune, evaluate on validation, compare, report. Never opens test unless asked."""
+    path = _study(study).run(open_test=open_test)
+    if path is not None:
+        print(path)
+
+
+@app.command()
+def score(
+    tests: Annotated[list[Path], typer.Argument(metavar="TEST...", help="Prediction tables (.csv or .parquet).")],
+    val: Annotated[list[Path] | None, typer.Option(help="Validation predictions, one per TEST file.")] = None,
+    thresholds: Annotated[Path | None, typer.Option(help="Frozen thresholds to judge.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="The file (by name) that the others are compared with.")] = None,
+    columns: Annotated[Path | None, typer.Option("--map", help="YAML: our column name -> yours.")] = None,
+    train_prior: Annotated[Path | None, typer.Option(help="YAML: class -> {trained, natural} shares.")] = None,
+    group: Annotated[str, typer.Option(help="Column that names the patient.")] = "patient_id",
+    costs: Annotated[Path | None, typer.Option(help="YAML: missed: {class: cost}, prevalence: {class: share}.")] = None,
+    critical: Annotated[list[str] | None, typer.Option(help="A class that must not be missed (repeatable).")] = None,
+    scores: Annotated[Scores, typer.Option(help="What the prob_ columns hold.")] = Scores.probabilities,
+    one_image_per_patient: Annotated[
+        bool, typer.Option("--one-image-per-patient", help="State that no two rows show one patient.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
+    out: Annotated[Path, typer.Option(help="Where to write.")] = Path("score"),
+    as_json: AsJson = False,
+) -> None:
+    """The full evaluation and report of any model's predictions. No torch."""
+    from raresight import api
+
+    result = api.score(
+        tests,
+        out,
+        val=val or (),
+        thresholds=thresholds,
+        baseline=baseline,
+        columns=columns,
+        train_prior=train_prior,
+        group=group,
+        costs=costs,
+        critical=critical or (),
+        scores=scores.value,
+        one_image_per_patient=one_image_per_patient,
+        resamples=resamples,
+        progress=_progress(),
+    )
+    for note in result["notes"]:
+        _say(note)
+    _answer(result, as_json, str(out / "report.html"))
+
+
+@app.command()
+def report(study: StudyPath) -> None:
+    """One self-contained HTML page; the first page is for a clinician."""
+    print(_study(study).report())
+
+
+@app.command()
+def status(study: StudyPath, as_json: AsJson = False) -> None:
+    """What is done, stale or missing, and the next command."""
+    result = _study(study).status()
+    lines = [f"{step['name']:<10} {step['state']:<8} {step['why']}".rstrip() for step in result["steps"]]
+    _answer(result, as_json, "\n".join([*lines, f"next: {result['next']}" if result["next"] else "all done"]))
+
+
+@app.command()
+def check(study: StudyPath, as_json: AsJson = False) -> None:
+    """All problems of the input at once."""
+    problems = _study(study).check()
+    text = "\n".join(f"{p['level']}: {p['code']} {p['file']}: {p['found']} - {p['remedy']}" for p in problems)
+    _answer(problems, as_json, text or "no problem found")
+
+
+@app.command()
+def audit(study: StudyPath, as_json: AsJson = False) -> None:
+    """How rare is what, in how many patients, and what the parts will be able to show."""
+    result = _study(study).audit()
+    _answer(result, as_json, _audit_table(result))
+
+
+@app.command()
+def split(study: StudyPath, as_json: AsJson = False) -> None:
+    """Patient-level parts, rare classes in every part, with a proof that nothing leaks."""
+    result = _study(study).split()
+    _answer(result, as_json, json.dumps({k: v for k, v in result.items() if not isinstance(v, list)}, indent=1))
+
+
+@app.command()
+def train(
+    study: StudyPath,
+    arm: Arms = None,
+    seed: Seeds = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two batches of each arm; prints hours and GB.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Every missing run, each resumed where it was left."""
+    opened = _study(study)
+    if dry_run:
+        rows = opened.dry_run(arms=arm or ())
+        lines = [f"{r['arm']:<20} {r['runs']} runs, {r['total_hours']:.2f} h, {r['gb']:.1f} GB" for r in rows]
+        _answer(rows, as_json, "\n".join(lines))
+        return
+    runs = opened.train(arms=arm or (), seeds=seed or ())
+    _answer([{"arm": r.arm, "seed": r.seed, "path": str(r.path)} for r in runs], as_json, f"{len(runs)} runs done")
+
+
+@app.command()
+def tune(study: StudyPath, as_json: AsJson = False) -> None:
+    """Calibrators and thresholds, from validation predictions alone."""
+    rows = _study(study).tune()
+    _answer(rows, as_json, f"{len(rows)} runs tuned")
+
+
+@app.command()
+def evaluate(
+    study: StudyPath,
+    part: Annotated[Part, typer.Option(help="The part to evaluate.")] = Part.val,
+    yes: Annotated[bool, typer.Option("--yes", help="Open the test part without asking.")] = False,
+    reuse_test: Annotated[bool, typer.Option("--reuse-test", help="Open a spent test part again.")] = False,
+    reason: Annotated[str, typer.Option(help="Why the test part is opened again.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Estimates with intervals; the test part asks, freezes the plan and records the opening."""
+    opened = _study(study)
+    if part is Part.val:
+        estimates = opened.evaluate()
+    else:
+        estimates = opened.open_test(confirm=_confirm(yes), reuse=reuse_test, reason=reason)
+    _answer({"estimates": [e.as_dict() for e in estimates]}, as_json, f"{len(estimates)} estimates on {part.value}")
+
+
+@app.command()
+def compare(study: StudyPath, as_json: AsJson = False) -> None:
+    """Paired differences, who wins for which class, and one arm to deploy."""
+    result = _study(study).compare()
+    lines = [f"{row['class']}: {row['arm']} - {row['reason']}" for row in result["recommendation"]]
+    deploy = result["deploy"]
+    _answer(result, as_json, "\n".join([*lines, f"deploy: {deploy['arm']} - {deploy['reason']}"]))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[Listing, typer.Argument(help="What to list.")] = Listing.strategies, as_json: AsJson = False
+) -> None:
+    """What there is, with its source."""
+    from raresight import api
+
+    result = api.listing(what.value)
+    rows = next(iter(result.values()))
+    _answer(result, as_json, "\n".join("  ".join(f"{value}" for value in row.values()) for row in rows))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Versions, devices, determinism, disk and shared memory."""
+    from raresight import api
+
+    result = api.doctor()
+    lines = [
+        f"{'ok ' if c['ok'] else '-- '} {c['name']:<24} {c['found']}  {c['remedy']}".rstrip() for c in result["checks"]
+    ]
+    _answer(result, as_json, "\n".join(lines))
+
+
+def main() -> None:
+    """Run the command; leave with its exit code, never with a traceback for what a user can cause."""
+    from raresight.core.errors import RaresightError
+
+    try:
+        app()
+    except RaresightError as error:
+        for problem in error.problems:
+            _say(str(problem))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("interrupted; the same command goes on where it was left")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("RARESIGHT_DEBUG"):
+            raise
+        _say(
+            f"a bug of ours: {type(error).__name__}: {error}\n    set RARESIGHT_DEBUG=1 for the traceback and report it"
+        )
+        sys.exit(1)
+
+
+def _study(path: Path) -> Any:
+    from raresight.api import Study
+
+    return Study.open(path, _progress())
+
+
+def _progress() -> Any:
+    from raresight.core.progress import Terminal
+
+    return Terminal()
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _answer(value: Any, as_json: bool, text: str) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False) if as_json else text)
+
+
+def _confirm(yes: bool) -> Callable[[str], bool]:
+    if yes:
+        return lambda question: True
+    if not sys.stdin.isatty():
+        return lambda question: False
+    return lambda question: typer.confirm(question, err=True)
+
+
+def _audit_table(result: dict[str, Any]) -> str:
+    head = f"{result['n_images']:,} images, {result['n_patients']:,} groups by {result['group_by']}"
+    lines = [
+        head,
+        f"{'class':<24}{'images':>9}{'groups':>9}{'share':>9}  {'severity':<10} recall in test will be known to",
+    ]
+    for row in result["classes"]:
+        width = row["recall_interval_halfwidth"]
+        known = "-" if width is None else f"within {100 * width:.0f} points"
+        lines.append(
+            f"{row['name']:<24}{row['n_images']:>9,}{row['n_patients']:>9,}{row['prevalence']:>9.2%}"
+            f"  {row['severity']:<10} {known}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""`raresight demo`: the whole line on the built-in phantom, test part included, in a few minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raresight.core.files import write_text
+from raresight.core.progress import Silent
+from raresight.core.run import StudyFolder
+from raresight.verbs.opened import OpenStudy
+from raresight.verbs.run import run
+
+STUDY = """\
+# The demo: a phantom of dermoscopy, drawn from parameters, with a class that makes up 1% of the images.
+data: {manifest: data/manifest.csv, root: phantom}
+task: {kind: exclusive, classes: CLASSES, critical: CRITICAL}
+split: {train: 0.6, val: 0.2, test: 0.2, group: patient_id, seed: 0}
+decision: {unit: image}
+image: {size: 64, preset: dermoscopy}
+model: {backbone: resnet18, pretrained: false}
+train: {steps: STEPS, batch: 64, lr: 1.0e-3, select: macro_auprc}
+seeds: [0]
+arms:
+  baseline: []
+  cost_sensitive: [class_weights]
+  heavy_augment: [heavy_augment]
+  hybrid: [heavy_augment, smote, {focal: {gamma: 2}}]
+  threshold_moved: [logit_adjustment]
+costs: {missed: COSTS}
+quick: true
+"""
+
+
+def demo(out: Path, *, steps: int = 200, n_patients: int | None = None, progress: Silent | None = None) -> Path:
+    """Draw the phantom, run every step, open the test part; return the report's path. Runs again where it was left."""
+    from raresight.data.phantom import CRITICAL, make_phantom
+    from raresight.data.read import ReadOptions, read
+
+    folder = StudyFolder(out)
+    say = (progress or Silent()).say
+    if not folder.config.exists():
+        say("drawing the phantom")
+        options = {} if n_patients is None else {"n_patients": n_patients}
+        with (progress or Silent()).bar("drawing") as advance:
+            make_phantom(out / "phantom", seed=0, progress=advance, **options)
+        reading = read("csv", out / "phantom" / "manifest.csv", ReadOptions(group_col="lesion_id"))
+        reading.manifest.save(folder.manifest)
+        critical = [name for name in reading.classes if name in CRITICAL]
+        costs = "{" + ", ".join(f"{name}: {cost}" for name, cost in CRITICAL.items() if name in critical) + "}"
+        text = STUDY.replace("CLASSES", str(list(reading.classes))).replace("CRITICAL", str(critical))
+        write_text(folder.config, text.replace("STEPS", str(steps)).replace("COSTS", costs))
+    study = OpenStudy.open(out, progress)
+    path = run(study, open_test=True)
+    assert path is not None  # the phantom has images
+    return path

@@ -1,0 +1,180 @@
+"""`raresight score`: the full evaluation and report of anybody's predictions, without a study and without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from raresight.core.errors import ConfigError, Problem
+from raresight.core.estimate import Estimate, save_estimates
+from raresight.core.files import read_json, sha256, write_json
+from raresight.core.predictions import Predictions
+from raresight.core.progress import Silent
+from raresight.core.task import Task
+
+NO_VALIDATION = (
+    "no threshold and no calibrator was fitted: neither --val nor --thresholds was given, and a threshold is never "
+    "chosen and judged on the same rows; shown are threshold-free figures and the default operating point"
+)
+
+
+def score(
+    tests: Sequence[Path],
+    out: Path,
+    *,
+    val: Sequence[Path] = (),
+    thresholds: Path | None = None,
+    baseline: str | None = None,
+    columns: Path | None = None,
+    train_prior: Path | None = None,
+    group: str = "patient_id",
+    costs: Path | None = None,
+    scores: str = "probabilities",
+    critical: Sequence[str] = (),
+    one_image_per_patient: bool = False,
+    resamples: int = 1000,
+    progress: Silent | None = None,
+) -> dict[str, Any]:
+    """Write `estimates.json`, `report.html`, `report.json` (and `compare.json` for several files) into `out`.
+
+    Files are named by their stem. Several test files must hold the same cases, and are compared in pairs with
+    `baseline` (the first one by default). `val` files, in the same order, are what thresholds and calibrators are
+    fitted to; `thresholds` is a frozen file of ours or `{class: threshold}`.
+
+    Raises: `DataError` with every problem of every file; `ConfigError` for options that do not fit together.
+    """
+    from raresight.advise.recommend import recommend
+    from raresight.evaluate.compare import compare, identical
+    from raresight.evaluate.estimates import estimate
+    from raresight.evaluate.read import read_costs, read_predictions
+    from raresight.evaluate.thresholds import calibrate, tune
+
+    say = (progress or Silent()).say
+    if val and len(val) != len(tests):
+        raise _mismatch(f"{len(tests)} test files and {len(val)} validation files", "give one --val per test file")
+    names = _names(tests)
+    mapping = yaml.safe_load(columns.read_text(encoding="utf-8")) if columns else None
+    reading = {"columns": mapping, "scores": scores, "one_image_per_patient": one_image_per_patient, "group": group}
+    loaded: dict[str, Predictions] = {}
+    task: Task | None = None
+    for name, path in zip(names, tests, strict=True):
+        say(f"reading {path}")
+        predictions = read_predictions(path, task=task, **reading)
+        task = task or replace(predictions.task, critical=_critical(predictions.task, critical))
+        loaded[name] = replace(predictions, task=task, arm=name, part="test")
+    assert task is not None
+    if baseline is not None and baseline not in loaded:
+        raise _mismatch(f"--baseline {baseline}", f"name one of {', '.join(loaded)}")
+    cost_table = read_costs(costs, task) if costs else {"missed": {}, "prevalence": {}}
+    shift = _prior_shift(train_prior, task) if train_prior else None
+    frozen = _frozen(thresholds, task) if thresholds else None
+
+    estimates: list[Estimate] = []
+    points: dict[str, Any] = {}
+    for number, (name, predictions) in enumerate(loaded.items()):
+        say(f"evaluating {name}")
+        calibrated, chosen, operating = None, frozen, "frozen"
+        if val:
+            fitted = replace(read_predictions(val[number], task=task, **reading), arm=name, part="val", task=task)
+            tuned = tune(fitted, implied_prior=shift, costs=cost_table)
+            calibrated = calibrate(predictions, tuned.calibrator)
+            points[name] = {"calibrator": tuned.calibrator, "thresholds": tuned.thresholds}
+            if frozen is None:
+                usable = {k: entry["threshold"] for k, entry in tuned.thresholds.items()}
+                chosen, operating = {k: t for k, t in usable.items() if t is not None}, "tuned"
+        estimates += estimate(
+            predictions,
+            calibrated=calibrated,
+            thresholds=chosen,
+            operating=operating,
+            costs=cost_table,
+            resamples=resamples,
+        )
+    result: dict[str, Any] = {"comparisons": [], "recommendation": [], "deploy": None, "inert": []}
+    if len(loaded) > 1:
+        say("comparing in pairs")
+        arms = {name: [predictions] for name, predictions in loaded.items()}
+        first = baseline or names[0]
+        rows = compare(arms, baseline=first, part="test", resamples=resamples)
+        advice = recommend(task, rows, estimates, baseline=first, costs=cost_table)
+        result = {"comparisons": rows, **advice, "baseline": first, "inert": [list(pair) for pair in identical(arms)]}
+        write_json(out / "compare.json", result)
+    notes = [] if val or thresholds else [NO_VALIDATION]
+    save_estimates(out / "estimates.json", estimates, notes=notes, operating_points=points)
+    say("writing the report")
+    _report(out, task, loaded, estimates, result, notes, {str(path.name): sha256(path) for path in [*tests, *val]})
+    return {"estimates": [e.as_dict() for e in estimates], "notes": notes, **result}
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    stems = [path.stem for path in paths]
+    if len(set(stems)) == len(stems):
+        return stems
+    return [f"{path.parent.name}/{path.stem}" for path in paths]
+
+
+def _critical(task: Task, asked: Sequence[str]) -> tuple[str, ...]:
+    return Task(task.kind, task.classes, tuple(asked)).critical
+
+
+def _prior_shift(path: Path, task: Task) -> np.ndarray:
+    """log(prior that the model was trained with / natural prevalence), from `{class: {trained, natural}}`, `(K,)`."""
+    given = _mapping(path)
+    try:
+        pairs = np.array([[float(given[name]["trained"]), float(given[name]["natural"])] for name in task.classes])
+    except (KeyError, TypeError, ValueError) as cause:
+        raise _mismatch(
+            f"{path}: {cause}", "write for every class   NAME: {trained: 0.2, natural: 0.002}   (shares above 0)"
+        ) from None
+    if not ((pairs > 0) & (pairs < 1)).all():
+        raise _mismatch(f"{path}: shares {pairs.tolist()}", "shares lie strictly between 0 and 1; 5% is 0.05")
+    logs = np.log(pairs) - (0.0 if task.kind == "exclusive" else np.log1p(-pairs))
+    return logs[:, 0] - logs[:, 1]
+
+
+def _frozen(path: Path, task: Task) -> dict[str, float]:
+    given = _mapping(path)
+    given = given.get("thresholds", given)
+    chosen = {k: (v.get("threshold") if isinstance(v, dict) else v) for k, v in given.items() if k != "inputs"}
+    unknown = [name for name in chosen if name not in task.classes]
+    bad = [k for k, v in chosen.items() if v is not None and not (isinstance(v, int | float) and 0 <= v <= 1)]
+    if unknown or bad:
+        raise _mismatch(
+            f"{path}: {unknown or bad}", "thresholds are {class: number in [0, 1]} for classes of the table"
+        )
+    return {name: float(value) for name, value in chosen.items() if value is not None}
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        given = read_json(path) if path.suffix == ".json" else yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as cause:
+        raise _mismatch(f"{path}: {cause}", "give a readable YAML or JSON file") from None
+    if not isinstance(given, dict):
+        raise _mismatch(f"{path}: {type(given).__name__}", "give a mapping of class to value")
+    return given
+
+
+def _mismatch(found: str, remedy: str) -> ConfigError:
+    problem = Problem(code="RS-C05", level="error", found=found, why="the options do not fit together", remedy=remedy)
+    return ConfigError(problem)
+
+
+def _report(
+    out: Path,
+    task: Task,
+    loaded: Mapping[str, Predictions],
+    estimates: list[Estimate],
+    result: Mapping[str, Any],
+    notes: Sequence[str],
+    hashes: Mapping[str, str],
+) -> None:
+    from raresight.report.content import from_scores
+    from raresight.report.page import write
+
+    write(from_scores(task, loaded, estimates, compare=result, notes=notes, hashes=hashes), out)

@@ -1,0 +1,96 @@
+"""`raresight status`: done, stale because ..., or missing, and the next command."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from raresight.core.ledger import openings
+from raresight.verbs.audit import audit_stamp
+from raresight.verbs.check import is_current
+from raresight.verbs.compare import compare_stamp
+from raresight.verbs.opened import OpenStudy, stamp, stamped
+from raresight.verbs.split import split_stamp
+from raresight.verbs.tune import tune_stamp
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the status: `state` is `done`, `stale` or `missing`; `why` says what changed or what lacks."""
+
+    name: str
+    state: str
+    why: str
+    command: str
+
+
+def status(study: OpenStudy) -> dict[str, Any]:
+    """Every step of the line with its state, and `next`: the command that brings the study forward."""
+    steps = list(_steps(study))
+    pending = next((step for step in steps if step.state != "done"), None)
+    following = pending.command if pending else ""
+    if not pending and study.config.data.images and not openings(study.folder.ledger):
+        following = f"raresight evaluate {study.folder.path} --part test   (when every choice is made)"
+    return {"steps": [asdict(step) for step in steps], "next": following}
+
+
+def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
+    folder, here = study.folder, study.folder.path
+    yield _step(
+        "init", folder.manifest.exists() or study.manifest_path.exists(), True, "", f"raresight init {here} --from ..."
+    )
+    checked = folder.issues.exists()
+    yield _step(
+        "check",
+        checked,
+        checked and is_current(study),
+        "the manifest or its settings changed",
+        f"raresight check {here}",
+    )
+    if not checked:
+        return
+    has_split = folder.split.exists()
+    fresh = has_split and stamped(folder.leaks, split_stamp(study))
+    yield _step("split", has_split, fresh, "the manifest or the split's settings changed", f"raresight split {here}")
+    has_audit = folder.audit.exists()
+    fresh = has_audit and stamped(folder.audit, audit_stamp(study))
+    yield _step("audit", has_audit, fresh, "the manifest, the split or the classes changed", f"raresight audit {here}")
+    if not study.config.data.images or not has_split:
+        return
+    runs = [run for arm in study.arms for run in study.runs(arm)]
+    waiting = [f"{run.arm} seed {run.seed}" for run in runs if not run.done]
+    why = f"{len(waiting)} of {len(runs)} runs to go: {', '.join(waiting[:6])}" if waiting else ""
+    yield Step("train", "missing" if waiting else "done", why, f"raresight train {here}")
+    done = [run for run in runs if run.done]
+    if not done:
+        return
+    tuned = all(stamped(run.thresholds, tune_stamp(study, run)) for run in done)
+    yield _step(
+        "tune",
+        any(run.thresholds.exists() for run in done),
+        tuned,
+        "predictions or costs changed",
+        f"raresight tune {here}",
+    )
+    evaluated = all(
+        run.thresholds.exists()
+        and stamped(run.val_estimates, stamp(run.val_predictions, run.thresholds, run.calibrator))
+        for run in done
+    )
+    some = any(run.val_estimates.exists() for run in done)
+    yield _step(
+        "evaluate", some, evaluated, "thresholds or predictions changed", f"raresight evaluate {here} --part val"
+    )
+    has = folder.compare.exists()
+    fresh = has and stamped(folder.compare, compare_stamp(study))
+    yield _step("compare", has, fresh, "arms or predictions changed", f"raresight compare {here}")
+    has = folder.report.exists()
+    newest = has and folder.report.stat().st_mtime >= max(run.done_marker.stat().st_mtime for run in done)
+    newest = newest and (not folder.compare.exists() or folder.report.stat().st_mtime >= folder.compare.stat().st_mtime)
+    yield _step("report", has, newest, "results are newer than the page", f"raresight report {here}")
+
+
+def _step(name: str, exists: bool, fresh: bool, why: str, command: str) -> Step:
+    if not exists:
+        return Step(name, "missing", "", command)
+    return Step(name, "done" if fresh else "stale", "" if fresh else why, command)
