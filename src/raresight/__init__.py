@@ -5,14 +5,14 @@ The public verbs live in `raresight.api`; they load on first use, so that `impor
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+__all__ = ["Study", "demo", "doctor", "evaluate", "listing", "score"]
 
 
 def __getattr__(name: str) -> Any:
-    from raresight import api
-
-    if name in api.__all__:
-        return getattr(api, name)
-    raise AttributeError(f"module 'raresight' has no attribute '{name}'; public names: {', '.join(api.__all__)}")
+    if name in __all__:
+        return getattr(importlib.import_module("raresight.api"), name)
+    raise AttributeError(f"module 'raresight' has no attribute '{name}'; public names: {', '.join(__all__)}")

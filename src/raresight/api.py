@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from raresight.data.read import ReadOptions
     from raresight.verbs.opened import OpenStudy
 
-__all__ = ["Study", "demo", "doctor", "evaluate", "listing", "score"]
 
 
 class Study:
