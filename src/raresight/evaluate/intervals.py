@@ -77,8 +77,8 @@ def auroc_interval(target: np.ndarray, score: np.ndarray, patient: np.ndarray, *
     variance can be estimated, that is the interval.
 
     `target` `(N,)` of 0, 1 or NaN (left out), `score` `(N,)`, `patient` `(N,)`. NaN without a positive or a negative.
-    Source: DeLong et al., Biometrics 44 (1988) 837; Obuchowski, Biometrics 53 (1997) 567; Hanley & McNeil, Radiology 143
-    (1982) 29, eq. 2.
+    Source: DeLong et al., Biometrics 44 (1988) 837; Obuchowski, Biometrics 53 (1997) 567; Hanley & McNeil, Radiology
+    143 (1982) 29, eq. 2.
     """
     known = ~np.isnan(target)
     y, s = target[known] == 1, np.asarray(score, dtype=np.float64)[known]

@@ -24,7 +24,8 @@ def score(
     judged by its ranking and not by where its probabilities happen to sit.
 
     `target` `(N, K)` of 0, 1 or NaN (unknown); `prob` `(N, K)`; `costs` `(K,)`, the cost of a missed case relative to
-    one false alarm, 0 or NaN for a class without one. NaN where no class can be estimated, or where a probability is NaN.
+    one false alarm, 0 or NaN for a class without one. NaN where no class can be estimated or a probability
+    is NaN.
 
     Raises: `ConfigError` (RS-C33) for a rule that is not known; `ConfigError` (RS-C37) for expected cost without costs.
     """

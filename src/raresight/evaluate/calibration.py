@@ -1,0 +1,128 @@
+"""Whether a probability of 0.2 means one in five, and the smallest correction that makes it so."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, softmax
+
+from raresight.core.task import Kind
+from raresight.evaluate.counts import ratio
+from raresight.evaluate.intervals import rate
+
+FEWEST_POSITIVE_PATIENTS = 20
+_TINY = 1e-12
+
+
+def log_odds(prob: np.ndarray, kind: Kind) -> np.ndarray:
+    """Logits that give `prob` `(N, K)` back: log p (exclusive), log p/(1-p) (independent); 0 and 1 are kept finite."""
+    p = np.clip(prob, _TINY, 1 - _TINY)
+    return np.log(p) if kind == "exclusive" else np.log(p) - np.log1p(-p)
+
+
+def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
+    """Softmax (exclusive) or logistic (independent) of `(N, K)` logits."""
+    return softmax(logits, axis=1) if kind == "exclusive" else expit(logits)
+
+
+def corrected(logits: np.ndarray, shift: np.ndarray | None, temperature: float) -> np.ndarray:
+    """(z - shift) / T: the prior that training implied is taken out before the temperature, `(N, K)`."""
+    return (logits if shift is None else logits - np.asarray(shift)[None, :]) / temperature
+
+
+def log_loss(target: np.ndarray, logits: np.ndarray, kind: Kind) -> float:
+    """Mean negative log-likelihood of the known labels, in nats; NaN where none is known."""
+    if kind == "exclusive":
+        known = ~np.isnan(target).any(axis=1)
+        terms = -(log_softmax(logits[known], axis=1) * target[known]).sum(axis=1)
+    else:
+        known = ~np.isnan(target)
+        terms = np.logaddexp(0.0, logits[known]) - target[known] * logits[known]
+    return float(terms.mean()) if len(terms) else math.nan
+
+
+def fit_temperature(target: np.ndarray, logits: np.ndarray, kind: Kind) -> float:
+    """The T in [0.05, 20] that minimises the log-loss of z / T; 1 where no label is known or it is not better than 1.
+
+    One temperature for all classes: a rare class has too few cases for one of its own. A temperature keeps the order of
+    an independent label's scores, and the argmax of an exclusive case.
+
+    Source: Guo et al., ICML 2017, section 4.2.
+    """
+    plain = log_loss(target, logits, kind)
+    if math.isnan(plain):
+        return 1.0
+    found = minimize_scalar(
+        lambda log_t: log_loss(target, logits / math.exp(log_t), kind),
+        bounds=(math.log(0.05), math.log(20.0)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    return float(math.exp(found.x)) if found.fun < plain else 1.0
+
+
+def expected_observed(target: np.ndarray, prob: np.ndarray) -> float:
+    """Expected over observed cases of one class, Σp / Σy over known labels; 1 is right, 3.8 cries wolf, 0 is blind.
+
+    `target` and `prob` `(N,)`. NaN for an absent class.
+    """
+    known = ~np.isnan(target)
+    return float(ratio(prob[known].sum(), target[known].sum()))
+
+
+def equal_mass_bins(prob: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Which of `bins` bins of equally many cases each probability falls in, `(N,)`; equal probabilities share one."""
+    n = len(prob)
+    rising = np.sort(prob)
+    middle = (np.searchsorted(rising, prob, "left") + np.searchsorted(rising, prob, "right")) / 2
+    return np.minimum((middle * bins / max(n, 1)).astype(int), bins - 1)
+
+
+def ece(target: np.ndarray, prob: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error of one class over bins of equal mass, Σ_b n_b/n |mean p - mean y|.
+
+    In [0, 1]. It rewards blindness for a rare class, so read `expected_observed` first; a perfectly calibrated model
+    has about 0.004 at n = 2,000, not 0. NaN where no label is known or the class is absent.
+    """
+    known = ~np.isnan(target)
+    y, p = target[known], prob[known]
+    if not y.sum() > 0:
+        return math.nan
+    gap = np.bincount(equal_mass_bins(p, bins), weights=p - y, minlength=bins)
+    return float(np.abs(gap).sum() / len(y))
+
+
+def reliability(
+    target: np.ndarray, prob: np.ndarray, patient: np.ndarray, *, bins: int = 8
+) -> tuple[list[dict[str, Any]], str]:
+    """Points of a reliability curve of one class, over bins that hold equally many positives, and why there are none.
+
+    Each point: `mean_prob`, `observed`, `low`, `high` (cluster-adjusted), `n_images`, `n_positives`. No curve for under
+    20 positive patients: `([], reason)`; the reason is empty otherwise.
+    """
+    known = ~np.isnan(target)
+    y, p, who = target[known] == 1, prob[known], patient[known]
+    positive_patients = len(np.unique(who[y]))
+    if positive_patients < FEWEST_POSITIVE_PATIENTS:
+        return [], f"{positive_patients} positive patients; a reliability curve needs {FEWEST_POSITIVE_PATIENTS}"
+    bins = max(2, min(bins, positive_patients // 10))
+    cuts = np.unique(np.quantile(p[y], np.arange(1, bins) / bins))
+    place = np.searchsorted(cuts, p, side="right")
+    points = []
+    for b in np.unique(place):
+        here = place == b
+        observed = rate(y[here], who[here])
+        points.append(
+            {
+                "mean_prob": float(p[here].mean()),
+                "observed": observed.value,
+                "low": observed.low,
+                "high": observed.high,
+                "n_images": int(here.sum()),
+                "n_positives": int(y[here].sum()),
+            }
+        )
+    return points, ""
