@@ -110,7 +110,7 @@ def _assign(
                 code="RS-M13",
                 level="error",
                 file="manifest.csv",
-                found=f"{len(distinct)} units (patients or groups, joined with identical images) for {len(wanted)} parts",
+                found=f"{len(distinct)} units (patients or groups, with identical images) for {len(wanted)} parts",
                 why="each part needs a unit of its own",
                 remedy="add patients, ask for fewer folds, or set a part's share to 0",
             )
@@ -173,7 +173,9 @@ def _written_parts(manifest: Manifest, column: str) -> np.ndarray:
                 column=column,
                 found=f"{len(rows)} rows with {f'part {value!r}' if value else 'no part'}",
                 why=f"a part is one of {', '.join(PARTS)}; a case in none of them would silently drop out",
-                remedy=f"did you mean '{close}'?" if close else "remove `column:` for a fresh split, or mend the column",
+                remedy=f"did you mean '{close}'?"
+                if close
+                else "remove `column:` for a fresh split, or mend the column",
             )
         )
     if problems:

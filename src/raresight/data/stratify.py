@@ -22,7 +22,7 @@ def seat(
 
     Class after class, rarest first (Sechidis et al.'s order): its first units go to the bins that still lack it, in
     the order `reach[k]`; each further one to the bin with the smallest (units of the class + 1/2) / share, so that
-    shares hold at every prefix and not only at the end. What is left evens out the number of images. A class of n
+    shares hold at every prefix and not only at the end. What is left evens out images and units alike. A class of n
     units is owed the first min(n, B) bins of `reach[k]`; where labels that occur together leave a debt, the fewest
     moves that settle it are found exactly (`_settle`).
 
@@ -55,7 +55,8 @@ def seat(
         if k == filler:
             continue
         for unit in waiting[len(lacking) :]:
-            fullness = (images + size[unit]) / shares
+            filled = (images + size[unit]) / size.sum() + (seated[:, n_classes] + 1) / n_units
+            fullness = filled / shares
             quotient = fullness if k == n_classes else (seated[:, k] + 0.5) / shares
             place(unit, int(np.lexsort((fullness, quotient))[0]))
     return _settle(bins, claims, n_holding, reach, len(shares))

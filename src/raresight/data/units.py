@@ -31,7 +31,9 @@ def group_ids(manifest: Manifest, group_by: str) -> np.ndarray:
                 column=group_by,
                 found=f"no column '{group_by}' to split by",
                 why="images of one patient in training and in test make every figure too good",
-                remedy=f"set split.group to '{close}'" if close else "set split.group to the column of patient ids, or "
+                remedy=f"set split.group to '{close}'"
+                if close
+                else "set split.group to the column of patient ids, or "
                 "to `case` where every image is another patient (--one-image-per-patient)",
             )
         )
