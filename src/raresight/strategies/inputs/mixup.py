@@ -1,0 +1,88 @@
+"""Mixup: convex mixtures of pairs of images and of their labels."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from raresight.core.errors import ConfigError, Problem
+from raresight.core.task import Kind
+from raresight.strategies.inputs.augmentation import check_setting
+from raresight.strategies.strategy import Facts, Place, Strategy
+
+
+class Mixup(Strategy):
+    """Train on mixtures of two images with the same mixture of their labels.
+
+        x~ = lambda * x_i + (1 - lambda) * x_j,    y~ = lambda * y_i + (1 - lambda) * y_j,
+
+    where lambda ~ Beta(alpha, alpha) is drawn for every pair and j runs through a random permutation of the batch.
+
+    Shapes: `x` `(B, C, *S)`, `y` `(B, K, *S)`; soft labels come back. A batch of one is its own partner and stays.
+    Ranges and units: `alpha` >= 0, usually 0.1 to 0.4; at 0 lambda is 1 and nothing is mixed. `x` stays in [0, 1].
+    The mean of the labels is unchanged, so the log-prior shift is 0; probabilities become underconfident, which
+    calibration on the validation part mends.
+    A class that is absent from the batch stays absent: its labels mix 0 with 0.
+    Unknown labels: this hook sees no mask and an unknown label arrives as 0, so a mixture would take it for a
+    negative while the mask of one partner alone decided what is counted. The method therefore needs fully known labels.
+
+    Raises: `ConfigError` for a negative alpha, and at `fit` where some training labels are unknown.
+
+    Source: Zhang et al. 2018, mixup: Beyond empirical risk minimization, equation 1. We draw one lambda per pair, as
+    that equation says; the authors' code draws one per batch.
+
+    >>> x, y = torch.rand(4, 3, 8, 8), torch.eye(4)
+    >>> mixed, soft = Mixup(alpha=0.2).mix_inputs(x, y, torch.Generator().manual_seed(0))
+    >>> mixed.shape, bool(torch.allclose(soft.sum(1), torch.ones(4)))
+    (torch.Size([4, 3, 8, 8]), True)
+    """
+
+    name: ClassVar[str] = "mixup"
+    place: ClassVar[Place] = "inputs"
+    source: ClassVar[str] = "Zhang et al. 2018, equation 1"
+    kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
+    spaces: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
+
+    def __init__(self, *, alpha: float = 0.2) -> None:
+        self.alpha = check_setting(self.name, "alpha", alpha, 0)
+
+    @classmethod
+    def neutral(cls) -> dict[str, Any]:
+        return {"alpha": 0}
+
+    def fit(self, facts: Facts) -> None:
+        n_unknown = int((facts.mask.expand_as(facts.target) == 0).sum())
+        if n_unknown and self.alpha > 0:
+            raise ConfigError(
+                Problem(
+                    code="RS-C34",
+                    level="error",
+                    file="study.yaml",
+                    column=self.name,
+                    found=f"{n_unknown} training labels are unknown",
+                    why="a mixture with an unknown label would count it as a negative",
+                    remedy="take mixup out of this arm, or keep only cases whose labels are all known",
+                )
+            )
+
+    def mix_inputs(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        if self.alpha == 0 or len(x) < 2:
+            return x, y
+        partner = torch.randperm(len(x), generator=rng).to(x.device, non_blocking=True)
+        weight = beta(len(x), self.alpha, rng)
+        return _mixed(x, partner, weight), _mixed(y, partner, weight)
+
+
+def beta(n: int, alpha: float, rng: torch.Generator) -> Tensor:
+    """`(n,)` float64 draws of Beta(alpha, alpha), as the first of two gamma variates over their sum."""
+    # torch.distributions takes no generator; this sampler is the one that it calls
+    one, other = torch._standard_gamma(torch.full((2, n), alpha, dtype=torch.float64), generator=rng)
+    return one / (one + other)
+
+
+def _mixed(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
+    shape = (-1, *[1] * (values.dim() - 1))
+    own = weight.to(values.device, values.dtype, non_blocking=True).view(shape)
+    return torch.lerp(values[partner], values, own)
