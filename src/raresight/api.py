@@ -10,10 +10,12 @@ from raresight.core.progress import Silent
 
 if TYPE_CHECKING:
     from raresight.core.estimate import Estimate
+    from raresight.core.folds import Part
     from raresight.core.run import RunFolder
+    from raresight.core.task import Task
     from raresight.data.read import ReadOptions
     from raresight.verbs.opened import OpenStudy
-
+    from raresight.verbs.own_loop import Arrays
 
 
 class Study:
@@ -109,6 +111,22 @@ class Study:
         from raresight.verbs.status import status
 
         return status(self._opened())
+
+    def arrays(self, part: Part) -> Arrays:
+        """Images and labels of `train` or `val` for a training loop of your own."""
+        from raresight.verbs.own_loop import arrays
+
+        return arrays(self._opened(), part)
+
+    def write_predictions(self, path: str | Path, part: Part, logits: Any) -> Path:
+        """Write `(N, K)` logits of a part as a predictions table that `score` and `arms: predictions:` read."""
+        from raresight.verbs.own_loop import write_predictions
+
+        return write_predictions(self._opened(), Path(path), part, logits)
+
+    @property
+    def task(self) -> Task:
+        return self._opened().task
 
     def _checked(self) -> OpenStudy:
         """The study after a check of its input, run where it is missing or stale."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from tests.flows.conftest import TINY, Cli, write_study
 
 from raresight.core.files import read_jsonl
+from tests.flows.conftest import TINY, Cli, write_study
 
 
 def edit(folder: Path, **sections: object) -> None:

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pandas as pd
-from tests.flows.conftest import Cli
 
 from raresight.core.files import read_json, read_jsonl, sha256
+from tests.flows.conftest import Cli
 
 
 def test_every_artefact_of_the_contract_is_there(finished: Path) -> None:

@@ -1,0 +1,39 @@
+"""The examples run as a stranger would run them, and stay under 60 lines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+from tests.flows.conftest import Cli
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 60
+
+
+def test_first_run(copied: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/01_first_run.py", copied], capture_output=True, text=True, check=True
+    )
+    assert "report:" in done.stdout and "melanoma" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["02_own_pytorch_loop", "03_own_lightning_loop", "04_own_timm_loop"])
+def test_own_loop_ends_in_a_table_that_score_reads(name: str, copied: Path, tmp_path: Path, cli: Cli) -> None:
+    table = tmp_path / f"{name}.csv"
+    command = [sys.executable, ROOT / "examples" / f"{name}.py", copied, table, "4"]
+    subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    reference = pd.read_parquet(copied / "arms/baseline/seed-0/val/predictions.parquet")
+    assert list(pd.read_csv(table, dtype={"case": str})["case"]) == list(reference["case"])
+    answer = cli("score", table, "--out", tmp_path / "scored", "--resamples", "100")
+    assert answer.code == 0, answer.err
+    assert (tmp_path / "scored/report.html").exists()
