@@ -25,8 +25,8 @@ class Stack:
 
     `stream(name)` hands a method its own generator for this step; the stack never shares one between methods.
 
-    Raises: `ConfigError` naming both where two strategies own one place, where a method stands twice, and where one does
-    not serve the task's kind or space.
+    Raises: `ConfigError` naming both where two strategies own one place, where a method stands twice, and where one
+    does not serve the task's kind or space.
     """
 
     def __init__(self, strategies: Sequence[Strategy], task: Task, arm: str = "") -> None:
@@ -34,7 +34,6 @@ class Stack:
         self.task = task
         self.arm = arm
         self._check()
-        self._fitted: Facts | None = None
 
     def _check(self) -> None:
         for hook in SINGLE:
@@ -81,18 +80,33 @@ class Stack:
     # before training
 
     def fit(self, facts: Facts) -> None:
-        self._fitted = facts
         for strategy in self.strategies:
             strategy.fit(facts)
+        self._refuse_inclusion_weights(facts)
+
+    def _refuse_inclusion_weights(self, facts: Facts) -> None:
+        """Weights that undo one sampler are wrong for rows that another one draws."""
+        for sampler in owners(self.strategies, "sample_weights"):
+            for head in owners(self.strategies, "head_sample_weights"):
+                undone = sampler.case_weights(facts.target[:1], torch.zeros(1, dtype=torch.int64), 0)
+                if head is not sampler and sampler.sample_weights() is not None and undone is not None:
+                    raise self._refused(
+                        f"'{sampler.name}' weighs its own rows, '{head.name}' draws those of the head",
+                        "the head's loss would be weighed for rows that were drawn otherwise",
+                        f"leave out '{sampler.name}' or its unbiased weights",
+                    )
 
     @property
     def head_phase(self) -> bool:
         return any(strategy.head_phase for strategy in self.strategies)
 
     def implied_prior(self) -> Tensor | None:
-        """Sum of the methods' log-prior shifts, `(K,)`; None where one of them is not correctable."""
+        """Sum of the methods' log-prior shifts, `(K,)`; None where one of them is not correctable.
+
+        Where `head_sample_weights` draws the rows of a head phase, the sampler of the first phase no longer counts.
+        """
         total = torch.zeros(self.task.n_classes, dtype=torch.float64)
-        for strategy in self.strategies:
+        for strategy in self._counting():
             shift = strategy.log_prior_shift()
             if shift is None:
                 return None
@@ -101,13 +115,35 @@ class Stack:
 
     def findings(self) -> list[str]:
         """What the user should know about the combination, as plain sentences."""
-        compensating = [s.name for s in self.strategies if _favours_some_class(s.log_prior_shift())]
+        compensating = [s.name for s in self._counting() if s.compensates() or self._favours(s.log_prior_shift())]
         if len(compensating) < 2:
             return []
+        names = f"{', '.join(compensating[:-1])} and {compensating[-1]}"
+        times = {2: "double", 3: "triple"}.get(len(compensating), f"{len(compensating)}-fold")
+        found = f"RS-C35: {names} each compensate for the imbalance: {times} compensation"
+        implied = self.implied_prior()
+        if implied is None:
+            return [f"{found}; its implied prior is not defined, so probabilities cannot be corrected for it"]
+        factors = ", ".join(
+            f"{name} x{factor:.3g}" for name, factor in zip(self.task.classes, implied.exp().tolist(), strict=True)
+        )
+        return [f"{found}; its implied prior multiplies the training odds by {factors}"]
+
+    def _counting(self) -> list[Strategy]:
+        """The strategies whose shift reaches the final head."""
+        retrained = bool(owners(self.strategies, "head_sample_weights"))
         return [
-            f"{' and '.join(compensating)} each compensate for the imbalance, so the arm compensates "
-            f"{len(compensating)} times; its implied prior favours rare classes beyond balance"
+            s
+            for s in self.strategies
+            if not (retrained and implements(s, "sample_weights") and not implements(s, "head_sample_weights"))
         ]
+
+    def _favours(self, shift: Tensor | None) -> bool:
+        if shift is None:
+            return False
+        if self.task.kind == "exclusive":  # adding one number to all logits changes nothing
+            shift = shift - shift.mean()
+        return bool(shift.abs().max() > 1e-6)
 
     # in the order in which a batch meets them
 
@@ -210,7 +246,3 @@ class Stack:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for strategy in owners(self.strategies, "load_state_dict"):
             strategy.load_state_dict(state[strategy.name])
-
-
-def _favours_some_class(shift: Tensor | None) -> bool:
-    return shift is not None and bool((shift - shift.mean()).abs().max() > 1e-6)

@@ -102,14 +102,18 @@ class Strategy:
     def log_prior_shift(self) -> Tensor | None:
         """`(K,)` shift s that the method adds to the log-odds a plain model would learn, or None: not defined.
 
-        A model trained with the method estimates p(k|x) * exp(s_k) (exclusive: renormalised), so logits - s are those of
-        the training prevalence.
+        A model trained with the method estimates p(k|x) * exp(s_k) (exclusive: renormalised), so logits - s are those
+        of the training prevalence.
         """
         return torch.zeros(())
 
+    def compensates(self) -> bool:
+        """Whether the method raises rare classes although its `log_prior_shift` cannot say by how much (None)."""
+        return False
+
     # sampling
     def sample_weights(self) -> Tensor | None:
-        """`(N,)` non-negative weights by which training rows are drawn with replacement; None: each row once an epoch."""
+        """`(N,)` weights >= 0 by which training rows are drawn with replacement; None: each row once an epoch."""
         return None
 
     # inputs
@@ -123,7 +127,7 @@ class Strategy:
     def fit_features(
         self, z: Tensor, y: Tensor, mask: Tensor, ids: Tensor, rng: torch.Generator
     ) -> SyntheticRows | None:
-        """In a head phase: see all training features `(N, F)` once; may answer with synthetic rows to train on as well."""
+        """In a head phase: see all training features `(N, F)` once; may answer with synthetic rows to train on too."""
         return None
 
     def head_sample_weights(self, y: Tensor, mask: Tensor) -> Tensor | None:

@@ -1,0 +1,63 @@
+"""What the labels of the training part say about prevalence, in the forms that methods need."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from raresight.core.task import Kind
+from raresight.strategies.strategy import Facts
+
+
+def log_prior(facts: Facts) -> Tensor:
+    """The training prevalence on the scale of the logits, `(K,)` float64.
+
+    Exclusive: log pi_k. Independent: log(pi_k / (1 - pi_k)). A class whose prevalence is 0 (or, independent, 1) gets
+    0: its logit is left alone, since -log 0 would predict a class that nothing was learned about everywhere.
+    """
+    prior = facts.prior
+    if facts.kind == "exclusive":
+        return torch.where(prior > 0, prior.clamp(min=1e-300).log(), 0.0)
+    both = (prior > 0) & (prior < 1)
+    return torch.where(both, torch.logit(prior.clamp(1e-300, 1 - 1e-16)), 0.0)
+
+
+def balanced_rows(target: Tensor, mask: Tensor, kind: Kind, power: float = 1.0) -> Tensor:
+    """Weight of every row by which classes come up in proportion to n_k^(1 - power), `(N,)` float64, not normalised.
+
+    Exclusive: w_i = n_c^-power for the row's class c. Independent: the mean of n_k^-power over the classes k that the
+    row is known to have; rows known to have none form one more group with its own count. Rows without any known label
+    (exclusive: with one unknown class) weigh 0. `target` `(N, K)` may be soft; `mask` `(N, K)`.
+    """
+    mask = mask.expand_as(target).to(torch.float64)
+    if kind == "exclusive":
+        known = mask.amin(1)
+        member = target.to(torch.float64) * known[:, None]
+    else:
+        known = mask.amax(1)
+        positive = target.to(torch.float64) * mask
+        none = ((positive.sum(1) == 0) & (known > 0)).to(torch.float64)
+        member = torch.cat([positive, none[:, None]], 1)
+    count = member.sum(0)
+    rarity = torch.where(count > 0, count.clamp(min=1e-300) ** -power, 0.0)
+    return (member * rarity).sum(1) / member.sum(1).clamp(min=1e-300) * known
+
+
+def shift_of_rows(facts: Facts, row_weight: Tensor) -> Tensor:
+    """The log-prior shift of drawing rows by `row_weight` `(N,)`: log-odds of the drawn prevalence less the true ones.
+
+    Exclusive: log(pi'_k / pi_k), exact. Independent: logit(pi'_k) - logit(pi_k) with pi' the weighted prevalence among
+    known rows; exact where, given class k, the row's other labels tell nothing more about the image, an approximation
+    elsewhere. 0 for a class without (or, independent, with nothing but) positives. Returns `(K,)` float64.
+    """
+    weighted = facts.mask.expand_as(facts.target).to(torch.float64) * row_weight[:, None]
+    positive = (weighted * facts.target).sum(0)
+    prior = facts.prior
+    if facts.kind == "exclusive":
+        drawn = positive / positive.sum().clamp(min=1e-300)
+        return torch.where((prior > 0) & (drawn > 0), (drawn / prior.clamp(min=1e-300)).clamp(min=1e-300).log(), 0.0)
+    negative = weighted.sum(0) - positive
+    both = (prior > 0) & (prior < 1) & (positive > 0) & (negative > 0)
+    drawn_odds = positive / negative.clamp(min=1e-300)
+    odds = prior / (1 - prior).clamp(min=1e-16)
+    return torch.where(both, (drawn_odds / odds.clamp(min=1e-300)).clamp(min=1e-300).log(), 0.0)
