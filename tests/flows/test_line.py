@@ -46,8 +46,8 @@ def test_audit_json_has_the_contract_keys(finished: Path) -> None:
 
 def test_estimates_have_the_contract_keys_and_no_bare_figures(finished: Path) -> None:
     wanted = {
-        "metric", "class", "arm", "seed", "part", "unit", "operating_point", "threshold", "prevalence", "subgroup", "value",
-        "low", "high", "method", "n_patients", "n_positive_patients", "n_images", "status", "reason",
+        "metric", "class", "arm", "seed", "part", "unit", "operating_point", "threshold", "prevalence", "subgroup",
+        "value", "low", "high", "method", "n_patients", "n_positive_patients", "n_images", "status", "reason",
     }  # fmt: skip
     for path in [*finished.glob("arms/*/seed-0/val/estimates.json"), finished / "test/opening-1/estimates.json"]:
         rows = read_json(path)["estimates"]
@@ -64,7 +64,8 @@ def test_estimates_have_the_contract_keys_and_no_bare_figures(finished: Path) ->
 def test_comparisons_have_the_contract_keys(finished: Path) -> None:
     result = read_json(finished / "compare" / "compare.json")
     wanted = {
-        "arm", "baseline", "part", "metric", "class", "difference", "low", "high", "p", "p_adjusted", "family", "n_patients",
+        "arm", "baseline", "part", "metric", "class", "difference", "low", "high", "p", "p_adjusted", "family",
+        "n_patients",
     }  # fmt: skip
     assert all(wanted <= set(row) for row in result["comparisons"])
     assert {row["part"] for row in result["comparisons"]} == {"val", "test"}

@@ -1,0 +1,108 @@
+"""Does a run that is killed with SIGKILL end as an unkilled one? python benchmarks/killed_runs.py WORK [--kills 10]
+
+Trains a hybrid arm with EMA on the phantom twice: once undisturbed, once killed at random moments, at least once in the
+head phase and at least once while a checkpoint is being written. Compares predictions bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from raresight.data.read import ReadOptions, read
+
+from raresight.core.files import read_jsonl
+from raresight.data.phantom import make_phantom
+
+ARM = ["heavy_augment", "smote", "ema", {"focal": {"gamma": 2}}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=300)
+    options = parser.parse_args()
+    random.seed(0)
+    phantom = options.work / "phantom"
+    if not phantom.exists():
+        make_phantom(phantom, n_patients=60, size=48, seed=1)
+    calm, killed = (study(options.work / name, phantom, options.steps) for name in ("calm", "killed"))
+    started = time.monotonic()
+    train(calm).wait()
+    whole = time.monotonic() - started
+    moments = []
+    for number in range(options.kills):
+        moment = kill_once(killed, ("write", "head", "anywhere")[min(number, 2) if number < 2 else 2], whole)
+        if moment:
+            moments.append(moment)
+            print("killed", moment, flush=True)
+    while train(killed).wait() != 0:
+        pass
+    first, second = (table(folder) for folder in (calm, killed))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+    print(f"{len(moments)} kills ({', '.join(moments)}); predictions of {len(first)} cases identical bit for bit")
+
+
+def study(folder: Path, phantom: Path, steps: int) -> Path:
+    if not (folder / "study.yaml").exists():
+        reading = read("csv", phantom / "manifest.csv", ReadOptions(group_col="lesion_id"))
+        reading.manifest.save(folder / "data/manifest.csv")
+        config = {
+            "data": {"manifest": "data/manifest.csv", "root": str(phantom.resolve())},
+            "task": {"kind": "exclusive", "classes": list(reading.classes), "critical": ["melanoma"]},
+            "image": {"size": 32, "preset": "dermoscopy"},
+            "model": {"backbone": "resnet18", "pretrained": False},
+            "train": {"steps": steps, "head_steps": steps // 3, "batch": 32, "precision": "fp32", "threads": 2},
+            "arms": {"hybrid": ARM},
+        }
+        (folder / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        for verb in ("check", "split"):
+            subprocess.run([sys.executable, "-m", "raresight.cli", verb, str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def train(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "raresight.cli", "train", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_once(folder: Path, when: str, whole: float) -> str:
+    """Start, wait for the moment, SIGKILL; the moment in words, or "" where the run ended first."""
+    run = folder / "arms/hybrid/seed-0"
+    process = train(folder)
+    limit = time.monotonic() + random.uniform(0.15, 0.9) * whole
+    while process.poll() is None:
+        writing = any(run.glob(".resume.pt.*")) or any(run.glob(".best.safetensors.*"))
+        in_head = phase(run) == "head"
+        due = {"write": writing, "head": in_head, "anywhere": time.monotonic() > limit}[when]
+        if due:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            return f"{'while writing a checkpoint' if writing else 'between writes'} in the {phase(run)} phase"
+        time.sleep(0.001)
+    return ""
+
+
+def phase(run: Path) -> str:
+    try:
+        events = read_jsonl(run / "events.jsonl")
+    except (OSError, ValueError):
+        events = []
+    return str(events[-1].get("phase", "first")) if events else "first"
+
+
+def table(folder: Path) -> pd.DataFrame:
+    return pd.read_parquet(folder / "arms/hybrid/seed-0/val/predictions.parquet")
+
+
+if __name__ == "__main__":
+    main()
