@@ -1,8 +1,7 @@
 """The line on real images, test part opened, as a dated table: python benchmarks/line_study.py DATASET DATA OUT [...]
 
 DATASET is ham10000, nih_cxr14_64 or pneumoniamnist; DATA the folder of that data set; OUT a folder for the study. The
-study resumes where it was left. `--table FILE` writes the table as Markdown. Training takes about half a second a step on
-two cores.
+study resumes where it was left. `--table FILE` writes the table as Markdown.
 """
 
 from __future__ import annotations
@@ -112,11 +111,13 @@ def table(options: argparse.Namespace, seconds: dict[str, float]) -> str:
     lines = [
         f"# {options.dataset}: the line, test part opened once",
         "",
-        f"{date.today().isoformat()} - `python benchmarks/line_study.py {options.dataset} DATA OUT --steps {options.steps}"
-        f" --seeds {seeds}`",
+        f"{date.today().isoformat()} - `python benchmarks/line_study.py {options.dataset} DATA OUT"
+        f" --steps {options.steps} --seeds {seeds}`",
         "",
-        f"{audit['n_images']:,} images, {audit['n_patients']:,} groups by {audit['group_by']}; {config['image']['size']} px,"
-        f" {config['model']['backbone']} from scratch, {options.steps} steps of {config['train']['batch']}, seeds {seeds};"
+        f"{audit['n_images']:,} images, {audit['n_patients']:,} groups by {audit['group_by']};"
+        f" {config['image']['size']} px,"
+        f" {config['model']['backbone']} from scratch, {options.steps} steps of {config['train']['batch']},"
+        f" seeds {seeds};"
         f" {lock['device']}, {lock['dtype']}, {lock.get('threads')} threads, torch {lock.get('torch', '')}.",
         f"Evaluation, intervals, comparison and report of all arms took {share:.1%} of the training time.",
         "",

@@ -1,4 +1,4 @@
-"""timm's model and weight averaging, our augmentation and weights: examples/04_own_timm_loop.py STUDY OUT.csv [STEPS]"""
+"""timm's model and weight averaging, our augmentation and weights: 04_own_timm_loop.py STUDY OUT.csv [STEPS]"""
 
 import sys
 
