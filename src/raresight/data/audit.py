@@ -157,7 +157,7 @@ def _thin(classes: list[dict[str, Any]], task: Task) -> list[dict[str, Any]]:
 def _findings(thin: list[dict[str, Any]], classes: list[dict[str, Any]]) -> list[str]:
     findings = []
     if thin:
-        named = ", ".join(f"{row['name']} ({row['forecast']['val']['n_positive_patients']:.0f})" for row in thin)
+        named = ", ".join(f"{row['name']} ({row['forecast']['val']['n_positive_patients']:.3g})" for row in thin)
         findings.append(
             f"Fewer than {FEW_VALIDATION_PATIENTS} validation patients for {named}: thresholds and the choice of arms "
             "would rest on chance. Set `split: {folds: 5}`, which holds out every training patient once."

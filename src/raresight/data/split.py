@@ -33,7 +33,8 @@ def split(
     folds of equal size. A class with a unit for every part reaches every part; one with two units goes to training
     and test (an untuned class keeps the default operating point, an untested one can claim nothing); one with a
     single unit to training. Where independent labels occur together so that not every class can reach every part, as
-    many as possible do. Shares hold for the units of each class and for images in all, to about the size of a unit.
+    many as possible do. No part stays empty, which goes before all else. Shares hold for the units of each class and
+    for images in all, to about the size of a unit.
 
     The result depends on the seed and the cases, not on the order of rows. A class without cases asks for nothing;
     the audit names it (item 13).

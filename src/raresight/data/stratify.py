@@ -65,8 +65,9 @@ def seat(
 def _settle(bins: np.ndarray, claims: np.ndarray, n_holding: np.ndarray, reach: np.ndarray, n_bins: int) -> np.ndarray:
     """The seating nearest to `bins` that lets the most classes reach the bins they are owed, by integer programming.
 
-    min Σ debts + (moves / 2F)   over x (F, B) binary, one bin a unit, Σ_u x[u, b] ≥ 1 - debt[k, b] for each claim;
-    free are the F units of scarce classes, all others stay. The search is bounded in nodes, never in time, so that it
+    min Σ w·debts + (moves / 2F)   over x (F, B) binary, one bin a unit, Σ_u x[u, b] ≥ 1 - debt[k, b] for each claim;
+    free are the F units of scarce classes, all others stay; w is 1, and more than all other debts together for an
+    empty bin, which is worse than any class's absence. The search is bounded in nodes, never in time, so that it
     ends alike on every machine.
     """
     owed = [(k, int(b)) for k, n in enumerate(n_holding) for b in reach[k][: min(n, n_bins)]]
@@ -87,8 +88,9 @@ def _settle(bins: np.ndarray, claims: np.ndarray, n_holding: np.ndarray, reach: 
     one_bin = coo_array((np.ones(n_seats), (seats // n_bins, seats)), shape=(len(free), shape[1]))
     moved = np.ones(n_seats)
     moved[np.arange(len(free)) * n_bins + bins[free]] = 0
+    weight = np.array([1.0 if k < len(n_holding) - 1 else len(owed) for k, _ in owed])
     solution = milp(
-        np.concatenate([moved / (2 * max(len(free), 1)), np.ones(len(owed))]),
+        np.concatenate([moved / (2 * max(len(free), 1)), weight]),
         integrality=np.concatenate([np.ones(n_seats), np.zeros(len(owed))]),
         bounds=Bounds(0, 1),
         constraints=[
