@@ -95,20 +95,17 @@ def confusion_matrix(target: np.ndarray, alarm: np.ndarray, weight: np.ndarray |
     return (target[known] * w[known, None]).T @ alarm[known].astype(np.float64)
 
 
-def accuracy(target: np.ndarray, alarm: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """The share of right answers: of cases (exclusive, one-hot alarms), which is also the share of known labels.
+def accuracy(counts: Counts, kind: Kind) -> np.ndarray:
+    """The share of right answers, `(...)`: cases (exclusive, at argmax) or known labels (independent).
 
-    For one-hot rows a case is right exactly when its true class alarms; for independent labels every known label counts
-    once. Never to be read without `trivial_accuracy` beside it. NaN where no label is known.
+    Σ_k tp_k / Σ_k (tp_k + fn_k), or Σ_k (tp_k + tn_k) over all four counts. Never to be read without
+    `trivial_accuracy` beside it. NaN where no label is known.
     """
-    w = np.ones(len(target)) if weight is None else np.asarray(weight, dtype=np.float64)
-    if _one_hot(target, alarm):
-        known = ~np.isnan(target).any(axis=1)
-        right = ((target == 1) & alarm).any(axis=1)
-        return float(ratio(w @ (right & known), w @ known))
-    known = ~np.isnan(target)
-    right = known & ((target == 1) == alarm)
-    return float(ratio(np.sum(w @ right), np.sum(w @ known)))
+    positives = counts.tp + counts.fn
+    if kind == "exclusive":
+        return ratio(counts.tp.sum(axis=-1), positives.sum(axis=-1))
+    known = positives + counts.fp + counts.tn
+    return ratio((counts.tp + counts.tn).sum(axis=-1), known.sum(axis=-1))
 
 
 def trivial_accuracy(target: np.ndarray, kind: Kind, weight: np.ndarray | None = None) -> float:
@@ -144,8 +141,3 @@ def mean_of_known(values: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the mean of no class is NaN, on purpose
         return np.asarray(np.nanmean(values, axis=-1))
-
-
-def _one_hot(target: np.ndarray, alarm: np.ndarray) -> bool:
-    known = ~np.isnan(target).any(axis=1)
-    return bool((alarm.sum(axis=1) == 1).all() and (target[known].sum(axis=1) == 1).all() and target.shape[1] > 1)
