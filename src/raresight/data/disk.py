@@ -26,15 +26,29 @@ def writing(folder: Path, needed_bytes: int | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL | _CLOSED:
             raise
-        full = error.errno in _FULL
-        room = f", which needs {needed_bytes / 1e6:,.0f} MB" if needed_bytes else ""
+        if error.errno in _FULL:
+            raise full_disk(folder, needed_bytes) from error
         raise ConfigError(
             Problem(
                 code="RS-R45",
                 level="error",
                 file=str(folder),
-                found=f"the disk is full while writing here{room}" if full else "this folder cannot be written to",
-                why="nothing more can be stored; what was finished before is whole and is used again",
-                remedy="free some space and run the command again" if full else "choose a folder that you may write to",
+                found="this folder cannot be written to",
+                why="results would have no place",
+                remedy="choose a folder that you may write to",
             )
         ) from error
+
+
+def full_disk(folder: Path, needed_bytes: int | None = None) -> ConfigError:
+    room = f" and {needed_bytes / 1e6:,.1f} MB are needed" if needed_bytes else ""
+    return ConfigError(
+        Problem(
+            code="RS-R45",
+            level="error",
+            file=str(folder),
+            found=f"the disk is full{room}",
+            why="the files could not be written whole; nothing half-written counts as done",
+            remedy="free some space and run the command again",
+        )
+    )

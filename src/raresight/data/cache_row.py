@@ -1,0 +1,163 @@
+"""One row of the cache: from an entry of the manifest to a square array and the facts about it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from raresight.data.transforms import Picture, UndecodableError, bits, decode, from_array, resize, unreadable
+
+_MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<array>[^\[\]]+)\[(?P<index>\d+)\]$")
+FACTS = ("file_sha256", "pixel_hash", "dhash", "width", "height")
+
+
+@dataclass
+class Row:
+    """What is kept of one image. `pixels` is `(size, size, C)`, or None where the image is quarantined; then `code`,
+    `found`, `why` and `remedy` say the reason. `checksum` is the CRC-32 of the pixels' bytes."""
+
+    image: str
+    file_bytes: int
+    mtime_ns: int
+    file_sha256: str = ""
+    pixel_hash: str = ""
+    dhash: str = ""
+    width: int = 0
+    height: int = 0
+    checksum: int = 0
+    changed: str = ""
+    code: str = ""
+    found: str = ""
+    why: str = ""
+    remedy: str = ""
+    pixels: np.ndarray | None = field(default=None, repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """All but the pixels, as plain values."""
+        return {name: value for name, value in vars(self).items() if name != "pixels"}
+
+
+class Sources:
+    """The images of a manifest, files or members of array files (`file.npz#array[index]`), below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._arrays: dict[tuple[str, str], np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def stat(self, image: str) -> tuple[int, int]:
+        """Size in bytes and time of the last change in ns of the file behind `image`; `(-1, -1)` if there is none."""
+        try:
+            found = self._path(image).stat()
+        except (OSError, ValueError):
+            return -1, -1
+        return found.st_size, found.st_mtime_ns
+
+    def depth(self, image: str) -> int:
+        """8 or 16: bits a channel, without decoding. A file that cannot be read counts as 8."""
+        if member := _MEMBER.match(image):
+            try:
+                return 16 if self._array(member["file"], member["array"]).dtype == np.uint16 else 8
+            except UndecodableError:
+                return 8
+        if not image.lower().endswith((".png", ".tif", ".tiff")):
+            return 8
+        path = self._path(image)
+        try:
+            with path.open("rb") as stream:
+                head = stream.read(32)
+                return bits(head + stream.read()) if head[:2] in (b"II", b"MM") else bits(head)
+        except OSError:
+            return 8
+
+    def read(self, image: str) -> bytes | np.ndarray:
+        """The undecoded content. Raises: UndecodableError."""
+        if member := _MEMBER.match(image):
+            array, index = self._array(member["file"], member["array"]), int(member["index"])
+            if index >= len(array):
+                raise unreadable(f"is missing: the array holds {len(array)} images, the first one is [0]")
+            return array[index]
+        try:
+            return self._path(image).read_bytes()
+        except FileNotFoundError as error:
+            raise unreadable("is missing (no such file)") from error
+        except (OSError, ValueError) as error:
+            raise unreadable(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from error
+
+    def _path(self, image: str) -> Path:
+        member = _MEMBER.match(image)
+        return self.root / (member["file"] if member else image)
+
+    def _array(self, file: str, name: str) -> np.ndarray:
+        """One array of an array file, loaded once; the last two stay in memory, because rows come in order."""
+        with self._lock:
+            if (file, name) not in self._arrays:
+                try:
+                    with np.load(self.root / file, allow_pickle=False) as arrays:
+                        loaded = arrays[name]
+                except KeyError as error:
+                    raise unreadable(f"is missing: {file} has no array '{name}'") from error
+                except Exception as error:  # zipfile, zlib and numpy raise many kinds on a damaged file
+                    raise unreadable(f"cannot be read from {file} ({error})") from error
+                while len(self._arrays) > 1:
+                    self._arrays.pop(next(iter(self._arrays)))
+                self._arrays[file, name] = loaded
+            return self._arrays[file, name]
+
+
+def prepare(row: Row, content: bytes | np.ndarray, *, size: int, channels: int, dtype: np.dtype) -> Row:
+    """Decode `content` into `row`: pixels, checksum and facts. Raises: UndecodableError.
+
+    `pixel_hash` is taken from the decoded pixels before the resize, so two files with the same picture share it
+    whatever their bytes; a large JPEG counts as decoded at its reduced scale.
+    """
+    if isinstance(content, bytes):
+        picture = decode(content, channels=channels, at_least=size, name=row.image)
+    else:
+        picture = from_array(content, channels)
+    row.pixel_hash, row.dhash = pixel_hash(picture), dhash(picture.pixels)
+    row.width, row.height, row.changed = picture.width, picture.height, ";".join(picture.changed)
+    pixels = resize(picture.pixels, size)
+    if pixels.dtype != dtype:  # an 8-bit picture among 16-bit ones: white stays white
+        pixels = pixels.astype(dtype) * dtype.type(257)
+    row.pixels = np.ascontiguousarray(pixels)
+    row.checksum = zlib.crc32(row.pixels.data)
+    return row
+
+
+def content_hash(content: bytes | np.ndarray) -> str:
+    """SHA-256 of a file's bytes, or of an array member's dtype, shape and bytes."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(f"{content.dtype.str}{content.shape}".encode())
+    digest.update(np.ascontiguousarray(content).data)
+    return digest.hexdigest()
+
+
+def pixel_hash(picture: Picture) -> str:
+    """128-bit hash of the decoded pixels, their dtype and the picture's size."""
+    about = f"{picture.pixels.dtype.str}{picture.pixels.shape}{picture.width}x{picture.height}"
+    digest = hashlib.blake2b(about.encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(picture.pixels).data)
+    return digest.hexdigest()
+
+
+def dhash(pixels: np.ndarray) -> str:
+    """Difference hash: shrink to 9 x 8 grey, one bit where a pixel is brighter than its right neighbour; 16 hex digits.
+
+    Near-duplicates (another compression, another scale) differ in few of the 64 bits.
+    Source: Krawetz, "Kind of Like That", The Hacker Factor blog (2013).
+    """
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    image = Image.fromarray(pixels[..., 0]) if pixels.shape[2] == 1 else Image.fromarray(pixels).convert("L")
+    small = np.asarray(image.resize((9, 8), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    return np.packbits(small[:, :-1] > small[:, 1:]).tobytes().hex()
