@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 BLOCK = 2048  # rows that meet rows at a time: 16 MiB of distances
 SPARE = 8  # candidates kept beyond k, so that rounding in the fast distances cannot cost a true neighbour
@@ -12,8 +13,8 @@ SPARE = 8  # candidates kept beyond k, so that rounding in the fast distances ca
 def nearest_rows(query: Tensor, z: Tensor, among: Tensor, k: int, *, exclude: Tensor) -> tuple[Tensor, Tensor]:
     """The `k` rows of `z` nearest to each query, among the rows numbered `among`, nearest first.
 
-    Euclidean distance d(q, z) = |q - z|. Candidates come from |q|^2 + |z|^2 - 2 q.z (one matrix product, centred so that
-    little cancels), and the best k + 8 of them are measured again by their differences.
+    Euclidean distance d(q, z) = |q - z|. Candidates come from |q|^2 + |z|^2 - 2 q.z (one matrix product, centred so
+    that little cancels), and the best k + 8 of them are measured again by their differences.
 
     Shapes: `query` `(Q, F)`, `z` `(N, F)`, `among` `(A,)` int64, `exclude` `(Q, E)` int64 row numbers that a query must
     not find (itself, for one; -1 for none). Returns row numbers `(Q, k)` int64 and distances `(Q, k)` float32.
@@ -28,7 +29,7 @@ def nearest_rows(query: Tensor, z: Tensor, among: Tensor, k: int, *, exclude: Te
         candidate = z[rows].float() - centre
         distance = torch.addmm(candidate.square().sum(1), centred, candidate.T, alpha=-2)  # without |q|^2: same order
         for barred in exclude.unbind(1):
-            distance[rows == barred.unsqueeze(1)] = torch.inf
+            distance.masked_fill_(rows == barred.unsqueeze(1), torch.inf)
         near, place = distance.topk(min(k + SPARE, len(rows)), largest=False)
         best_distance = torch.cat((best_distance, near), 1)
         best_row = torch.cat((best_row, rows[place]), 1)
@@ -41,10 +42,7 @@ def nearest_rows(query: Tensor, z: Tensor, among: Tensor, k: int, *, exclude: Te
     distance, row = exact.gather(1, order), best_row.gather(1, order)
     row = row.masked_fill(distance.isinf(), -1)
     lacking = k - row.shape[1]
-    return (
-        torch.nn.functional.pad(row, (0, lacking), value=-1),
-        torch.nn.functional.pad(distance, (0, lacking), value=torch.inf),
-    )
+    return pad(row, (0, lacking), value=-1), pad(distance, (0, lacking), value=torch.inf)
 
 
 def neighbours_within(z: Tensor, rows: Tensor, k: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ class SMOTE(Strategy):
     label in which i and j agree; where they differ or one is unknown it is masked. So the other classes' counts move a
     little, and `log_prior_shift` counts that in once the features have been seen.
 
-    Shapes: `z` `(N, F)`, `y`, `mask` `(N, K)`. Returns `SyntheticRows`, class after class, or None where none is needed.
+    Shapes: `z` `(N, F)`, `y`, `mask` `(N, K)`. Returns `SyntheticRows`, class after class, or None where none are due.
     Ranges and units: `k` >= 1, capped at n_c - 1; `target` is "balance" (= 1) or a share of n_max in (0, 1].
     Log-prior shift: exclusive log(n'_c / n_c); independent log odds of class c after minus before.
     A class that is absent, or has a single case, gets no synthetic rows (there is no line to draw) and shift 0 of its
@@ -34,9 +34,9 @@ class SMOTE(Strategy):
 
     Raises: `ConfigError` for `k` < 1 or a target outside (0, 1].
 
-    Source: Chawla et al. 2002, SMOTE: Synthetic minority over-sampling technique, section 4.2. As in imbalanced-learn, i
-    is drawn at random rather than each case used equally often, and one gap serves all features (the pseudo-code of
-    2002 draws one per feature, which leaves the line of its own figure).
+    Source: Chawla et al. 2002, SMOTE: Synthetic minority over-sampling technique, section 4.2. As in imbalanced-learn,
+    i is drawn at random rather than each case used equally often, and one gap serves all features (the pseudo-code of
+    2002 draws one per feature, and so leaves the line).
 
     >>> z = torch.tensor([[0.0], [1.0], [5.0], [6.0], [7.0], [8.0]])
     >>> y = torch.eye(2)[[0, 0, 1, 1, 1, 1]]

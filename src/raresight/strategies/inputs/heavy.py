@@ -18,7 +18,8 @@ class HeavyAugment(Strategy):
     With n_k the training cases known to have class k and n_min the smallest of those that are not 0, an image is
     changed with the probability of its rarest positive class,
 
-        p = max over its positive classes k of p_k,    p_k = clip(max_share * (n_min / n_k)^power, min_share, max_share),
+        p = max over its positive classes k of p_k,
+        p_k = clip(max_share * (n_min / n_k)^power, min_share, max_share),
 
     and an image without any positive class with `min_share`. A changed image draws every transform t that the preset
     allows, change_t = clip(strength * U(-bound_t, bound_t), -bound_t, bound_t): at strength 1.5 a third of the draws

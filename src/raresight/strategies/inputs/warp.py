@@ -77,7 +77,7 @@ def draw_warp(n: int, bounds: Preset, *, strength: float, share: float, rng: tor
 def matrix(warp: Warp, height: int, width: int) -> Tensor:
     """The maps `(B, 2, 3)` from output to input positions, both in [-1, 1] across the image: `affine_grid`'s theta.
 
-    With mirror F, shear S, rotation R and factor s, content at p moves to s R S F p + t, so that output position q shows
+    With mirror F, shear S, rotation R and factor s, content at p moves to s R S F p + t, so output position q shows
     what lay at F S^-1 R^-1 (q - t) / s. Angles are meant in pixels: the off-diagonal terms carry the aspect ratio.
     """
     quarter = torch.tensor([1.0, 0.0, -1.0, 0.0])  # exact, so that a quarter turn only moves pixels
