@@ -1,0 +1,242 @@
+"""Arms against a baseline, on the same cases of the same patients.
+
+One family of tests is declared beforehand: recall of the critical classes at the specificity of the baseline, adjusted
+by Holm. Everything else is exploratory and says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from raresight.core.predictions import Predictions
+from raresight.core.seeds import numpy_rng
+from raresight.evaluate.agreement import aligned
+from raresight.evaluate.bootstrap import percentile
+from raresight.evaluate.counts import DEFAULT_POINT, count, decide
+from raresight.evaluate.intervals import widened
+from raresight.evaluate.permutation import holm, swap_test
+from raresight.evaluate.ranking import auprc, sensitivity_at_specificity
+from raresight.evaluate.resampled import Resampled, macro_areas, macro_of
+
+# Macro figures, and what their resampled values are called beyond their name.
+MACRO = {"macro_f1": "@default", "balanced_accuracy": "@default", "macro_auprc": "", "macro_auroc": ""}
+AT_DEFAULT_POINT = ("macro_f1", "balanced_accuracy", "recall")
+PRIMARY = "recall_at_matched_specificity"
+FALLBACK_SPECIFICITY = 0.90
+FEWEST_FALSE_ALARMS = 5
+FEW_POSITIVE_PATIENTS = 10
+
+
+def compare(
+    arms: Mapping[str, Sequence[Predictions]],
+    *,
+    baseline: str,
+    part: str,
+    resamples: int = 1000,
+    permutations: int = 2000,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Differences arm minus baseline, one row a figure: `arm baseline part metric class difference low high p
+    p_adjusted family n_patients`, and beside them `n_positive_patients n_seeds seed_noise method status reason`.
+
+    Family `exploratory`: `macro_f1 balanced_accuracy macro_auprc macro_auroc`, and per class `recall` at the default
+    operating point and `auprc`; paired patient bootstrap (the same resample for both arms), p from its tails.
+    Family `primary`: `recall_at_matched_specificity` of each critical class (of every class where none is critical).
+    Each arm's threshold is the lowest that keeps the specificity which the baseline has at its default operating point,
+    or 0.90 where that leaves fewer than 5 false alarms or lies under 0.5; the row says which. p by swapping the two arms' alarms within patients, Holm over the
+    family of this part.
+
+    `arms` holds the predictions of each arm, one per seed, of the same cases. A figure is the mean over seeds; with
+    several seeds they are resampled as a second level (in pairs where both arms have the same seeds), with one the
+    noise between seeds is `unknown`. A class without positives has `difference` None, `status` `not_estimable`.
+
+    Raises: `ConfigError` RS-C33 for an unknown baseline; `DataError` RS-P43 where cases differ between arms, RS-P05
+    where their labels or patients do.
+    """
+    runs = aligned(arms, baseline)
+    versions = {name: [_Version(predictions) for predictions in runs[name]] for name in runs}
+    pairs = [_Pair(name, baseline, versions[name], versions[baseline], part, seed) for name in runs if name != baseline]
+    if not pairs:
+        return []
+    task = versions[baseline][0].task
+    family = task.critical or task.classes
+    drawn = {
+        name: [version.draws.macro(version.cells, resamples, seed, part, "compare")[0] for version in versions[name]]
+        for name in runs
+    }
+    rows = [
+        pair.row(metric, None, _macro(metric), drawn, metric + suffix)
+        for pair in pairs
+        for metric, suffix in MACRO.items()
+    ]
+    for k, name in enumerate(task.classes):
+        at, rule = _matched(versions[baseline], k)
+        drawn = {
+            arm: [
+                version.draws.of_class(k, version.cells, resamples, seed, part, "compare", k, specificity=at)
+                for version in versions[arm]
+            ]
+            for arm in runs
+        }
+        for pair in pairs:
+            rows.append(pair.row("recall", k, lambda v, k=k: v.recall(k), drawn, "recall@default"))
+            rows.append(pair.row("auprc", k, lambda v, k=k: v.auprc(k), drawn, "auprc"))
+            if name in family:
+                row = pair.row(PRIMARY, k, lambda v, k=k, at=at: v.recall_at(at, k), drawn, "recall_at_specificity")
+                rows.append(row | pair.primary(row, k, at, rule, permutations))
+    primary = [row for row in rows if row["family"] == "primary" and row["p"] is not None]
+    for row, adjusted in zip(primary, holm([row["p"] for row in primary]), strict=True):
+        row["p_adjusted"] = adjusted
+    return rows
+
+
+def identical(arms: Mapping[str, Sequence[Predictions]]) -> list[tuple[str, str]]:
+    """Pairs of arms whose probabilities agree bit for bit in every seed: one of the two did nothing."""
+    names = list(arms)
+    same = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            ours, theirs = _by_case(arms[first]), _by_case(arms[second])
+            if len(ours) == len(theirs) and ours and all(map(np.array_equal, ours, theirs)):
+                same.append((first, second))
+    return same
+
+
+class _Version:
+    """One arm with one seed: its figures on the data, and its layout for resamples."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        self.task, self.seed = predictions.task, predictions.seed
+        self.draws = Resampled(predictions)
+        self.target, self.prob = predictions.target, predictions.prob
+        alarm = decide(self.prob, self.task.kind)
+        self.cells = {"default": self.draws.counts(alarm)}
+        self.counts = count(self.target, alarm)
+        figures = {name: float(value) for name, value in macro_of(self.counts, self.task.kind).items()}
+        self.macro = figures | macro_areas(self.target, self.prob)
+
+    def recall(self, k: int) -> float:
+        return float(self.counts.recall[k])
+
+    def auprc(self, k: int) -> float:
+        return auprc(self.target[:, k], self.prob[:, k])
+
+    def recall_at(self, specificity: float, k: int) -> float:
+        return sensitivity_at_specificity(self.target[:, k], self.prob[:, k], specificity)[0]
+
+    def found(self, specificity: float, k: int) -> np.ndarray:
+        """How many images of class k each patient has found at a specificity, `(G,)`."""
+        threshold = sensitivity_at_specificity(self.target[:, k], self.prob[:, k], specificity)[2]
+        return self.draws.per_patient((self.target[:, k] == 1) & (self.prob[:, k] >= threshold))
+
+
+class _Pair:
+    """An arm beside the baseline, and how their difference becomes a row."""
+
+    def __init__(
+        self, arm: str, baseline: str, ours: list[_Version], theirs: list[_Version], part: str, seed: int
+    ) -> None:
+        self.arm, self.baseline, self.ours, self.theirs = arm, baseline, ours, theirs
+        self.part, self.seed = part, seed
+
+    def row(
+        self,
+        metric: str,
+        k: int | None,
+        figure: Callable[[_Version], float],
+        drawn: Mapping[str, list[dict[str, np.ndarray]]],
+        key: str,
+    ) -> dict[str, Any]:
+        """One line of `compare.json`: `figure` on the data, and its resampled values under `key`."""
+        draws, task = self.ours[0].draws, self.ours[0].task
+        positives = draws.n_patients if k is None else int(draws.has[:, k].sum())
+        n_seeds = min(len(self.ours), len(self.theirs))
+        row: dict[str, Any] = {
+            "arm": self.arm,
+            "baseline": self.baseline,
+            "part": self.part,
+            "metric": metric,
+            "class": None if k is None else task.classes[k],
+            "difference": None,
+            "low": None,
+            "high": None,
+            "p": None,
+            "p_adjusted": None,
+            "family": "exploratory",
+            "n_patients": draws.n_patients,
+            "n_positive_patients": None if k is None else positives,
+            "operating_point": DEFAULT_POINT[task.kind] if metric in AT_DEFAULT_POINT else None,
+            "n_seeds": n_seeds,
+            "seed_noise": "resampled" if n_seeds > 1 else "unknown",
+            "method": "paired patient bootstrap, percentile",
+            "status": "not_estimable",
+            "reason": "no case of this part has the class" if k is not None and not positives else "not defined here",
+        }
+        difference = float(np.mean([figure(v) for v in self.ours]) - np.mean([figure(v) for v in self.theirs]))
+        if math.isnan(difference):
+            return row
+        ours, theirs = ([run[key] for run in drawn[arm]] for arm in (self.arm, self.baseline))
+        resampled = self._second_level(ours, theirs)
+        low, high, undefined = percentile(resampled)
+        if math.isnan(low):
+            return row
+        if high - low <= 1e-12:
+            # No patient tells the arms apart: what so few patients cannot exclude stays open on both sides.
+            reach = 1 - widened(1.0, 1.0, 1.0, positives)[0]
+            low, high = max(-1.0, difference - reach), min(1.0, difference + reach)
+            row["method"] = "no patient tells the arms apart: exact bound of the positive patients"
+        defined = resampled[~np.isnan(resampled)]
+        tail = min(np.sum(defined <= 0), np.sum(defined >= 0))
+        few = k is not None and positives < FEW_POSITIVE_PATIENTS
+        reasons = [f"{positives} positive patients, fewer than {FEW_POSITIVE_PATIENTS}"] if few else []
+        reasons += [f"{undefined} of {len(resampled)} resamples undefined"] if undefined else []
+        return row | {
+            "difference": difference,
+            "low": low,
+            "high": high,
+            "p": min(1.0, 2 * (1 + float(tail)) / (1 + len(defined))),
+            "status": "wide" if few else "ok",
+            "reason": "; ".join(reasons),
+        }
+
+    def primary(self, row: dict[str, Any], k: int, at: float, rule: str, permutations: int) -> dict[str, Any]:
+        """What makes a row one of the declared family: the matched specificity, and p by swaps."""
+        declared = {"family": "primary", "specificity": at, "rule": rule}
+        if row["difference"] is None:
+            return declared
+        ours, theirs = ([version.found(at, k) for version in side] for side in (self.ours, self.theirs))
+        p = swap_test(np.mean(ours, axis=0) - np.mean(theirs, axis=0), permutations, self.seed, self.part, self.arm, k)
+        return declared | {"p": p, "method": row["method"] + "; p by swaps within patients, given these seeds"}
+
+    def _second_level(self, ours: list[np.ndarray], theirs: list[np.ndarray]) -> np.ndarray:
+        """Differences of the resamples, seeds drawn anew in each: in pairs where both arms have the same seeds."""
+        resamples = len(ours[0])
+        rng = numpy_rng("compare seeds", self.seed, self.part, self.arm)
+        drawn = rng.integers(0, len(ours), size=(len(ours), resamples))
+        paired = [version.seed for version in self.ours] == [version.seed for version in self.theirs]
+        other = drawn if paired else rng.integers(0, len(theirs), size=(len(theirs), resamples))
+        column = np.arange(resamples)[None, :]
+        return np.stack(ours)[drawn, column].mean(axis=0) - np.stack(theirs)[other, column].mean(axis=0)
+
+
+def _matched(baseline: list[_Version], k: int) -> tuple[float, str]:
+    """The specificity at which class k is compared, and where it comes from."""
+    point = DEFAULT_POINT[baseline[0].task.kind]
+    specificity = float(np.mean([version.counts.specificity[k] for version in baseline]))
+    false_alarms = float(np.mean([version.counts.fp[k] for version in baseline]))
+    if false_alarms >= FEWEST_FALSE_ALARMS and specificity >= 0.5:
+        return specificity, f"specificity of the baseline at {point}"
+    why = f"fewer than {FEWEST_FALSE_ALARMS} false alarms" if specificity >= 0.5 else "a specificity under 0.5"
+    return FALLBACK_SPECIFICITY, f"specificity {FALLBACK_SPECIFICITY:g}, as the baseline has {why} at {point}"
+
+
+def _macro(metric: str) -> Callable[[_Version], float]:
+    return lambda version: version.macro[metric]
+
+
+def _by_case(runs: Sequence[Predictions]) -> list[np.ndarray]:
+    return [run.prob[np.argsort(run.cases.astype(str), kind="stable")] for run in runs]
