@@ -13,7 +13,7 @@ from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.presets import PRESETS
 from raresight.core.task import Task
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -35,6 +35,13 @@ class TaskSection(Section):
     classes: list[str] = Field(min_length=1)
     critical: list[str] = []
 
+    @model_validator(mode="after")
+    def _classes_are_distinct(self) -> TaskSection:
+        twice = sorted({name for name in self.classes if self.classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"classes named twice: {', '.join(twice)}")
+        return self
+
 
 class SplitSection(Section):
     train: Share = 0.7
@@ -52,6 +59,8 @@ class SplitSection(Section):
             raise ValueError(f"train + val + test is {total:g}; the three shares must sum to 1")
         if self.folds == 1:
             raise ValueError("one fold leaves nothing to train on; use 0 (off) or 2 to 20")
+        if self.train + (self.val if self.folds else 0) <= 0:
+            raise ValueError("these shares leave nothing to train on")
         return self
 
 
@@ -125,6 +134,8 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _names_agree(self) -> StudyConfig:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds {self.seeds} name one run twice; each seed is a run of its own")
         named: dict[str, dict[str, Any]] = {
             "costs.missed": self.costs.missed,
             "costs.prevalence": self.costs.prevalence,
@@ -157,7 +168,7 @@ def load_config(path: Path) -> StudyConfig:
 
     Raises: `ConfigError` with one problem per wrong entry: key, value given, what is allowed, nearest known key.
     """
-    if not path.exists():
+    if not path.is_file():
         raise ConfigError(
             Problem(
                 code="RS-C01",
