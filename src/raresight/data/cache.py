@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from raresight.core.errors import ConfigError, DataError, Problem, listed
 from raresight.core.files import read_json, sha256_of, write_json
@@ -283,7 +282,7 @@ class _Worker:
 def _in_stretches(worker: _Worker, places: range, threads: int | None) -> Iterator[list[Row]]:
     """Rows in order, a stretch at a time, so that memory does not grow with the number of images."""
     with warnings.catch_warnings(), ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        # sizes are judged against our own limit, which quarantines; Pillow's warning would only repeat it
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # what matters of Pillow's warnings (size, damage) is judged here and quarantined; the rest is noise
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         for start in range(places.start, places.stop, _STRETCH):
             yield list(pool.map(worker, range(start, min(start + _STRETCH, places.stop))))

@@ -192,7 +192,7 @@ def _conversions(image: Image.Image, source: bytes, name: str) -> tuple[str, ...
         changed.append("CMYK")
     if image.getexif().get(_ORIENTATION, 1) not in (0, 1):
         changed.append("EXIF rotation")
-    if bits(source[:32]) == 16 and source[:8] == _PNG and not image.mode.startswith("I"):
+    if source[:8] == _PNG and source[24:25] == b"\x10" and not image.mode.startswith("I"):
         changed.append("16-bit colour")  # Pillow reads these as 8 bits a channel
     suffix = Path(name).suffix.lower()
     if suffix and suffix not in _SUFFIXES.get(image.format or "", {suffix}):
