@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -47,8 +48,8 @@ def compare(
     operating point and `auprc`; paired patient bootstrap (the same resample for both arms), p from its tails.
     Family `primary`: `recall_at_matched_specificity` of each critical class (of every class where none is critical).
     Each arm's threshold is the lowest that keeps the specificity which the baseline has at its default operating point,
-    or 0.90 where that leaves fewer than 5 false alarms or lies under 0.5; the row says which. p by swapping the two arms' alarms within patients, Holm over the
-    family of this part.
+    or 0.90 where that leaves fewer than 5 false alarms or lies under 0.5; the row says which.
+    p by swapping the two arms' alarms within patients, Holm over the family of this part.
 
     `arms` holds the predictions of each arm, one per seed, of the same cases. A figure is the mean over seeds; with
     several seeds they are resampled as a second level (in pairs where both arms have the same seeds), with one the
@@ -83,10 +84,10 @@ def compare(
             for arm in runs
         }
         for pair in pairs:
-            rows.append(pair.row("recall", k, lambda v, k=k: v.recall(k), drawn, "recall@default"))
-            rows.append(pair.row("auprc", k, lambda v, k=k: v.auprc(k), drawn, "auprc"))
+            rows.append(pair.row("recall", k, methodcaller("recall", k), drawn, "recall@default"))
+            rows.append(pair.row("auprc", k, methodcaller("auprc", k), drawn, "auprc"))
             if name in family:
-                row = pair.row(PRIMARY, k, lambda v, k=k, at=at: v.recall_at(at, k), drawn, "recall_at_specificity")
+                row = pair.row(PRIMARY, k, methodcaller("recall_at", at, k), drawn, "recall_at_specificity")
                 rows.append(row | pair.primary(row, k, at, rule, permutations))
     primary = [row for row in rows if row["family"] == "primary" and row["p"] is not None]
     for row, adjusted in zip(primary, holm([row["p"] for row in primary]), strict=True):

@@ -1,0 +1,143 @@
+"""From evidence to advice: which arm for which class, and one arm to deploy, with the figures for and against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raresight.core.estimate import Estimate
+from raresight.core.task import Task
+
+PER_CLASS = ("recall_at_matched_specificity", "auprc")
+RULE_METRIC = "macro_auprc"
+LEVEL = 0.05
+
+
+def recommend(
+    task: Task,
+    comparisons: Sequence[Mapping[str, Any]],
+    estimates: Sequence[Estimate],
+    *,
+    baseline: str,
+    costs: Any = None,
+) -> dict[str, Any]:
+    """`{"recommendation": [{class, arm, reason, evidence, dissent}], "deploy": {arm, reason}}`.
+
+    Per class: an arm wins where the interval of its paired difference in recall at matched specificity (where that was
+    tested, else in AUPRC) lies above 0, and for the declared family where Holm's p is at most 0.05 too. Of several the
+    one with the largest difference. Otherwise the baseline stays, and its threshold may be moved. `evidence` and
+    `dissent` are the rows themselves, in numbers and words; dissent lists where the winner is worse, certain or not.
+
+    To deploy: with costs, the lowest expected cost on validation at tuned thresholds, mean over seeds, if the arm's
+    interval lies below the baseline's value; otherwise the arm with the highest macro AUPRC among those whose paired
+    interval lies above 0; the baseline where there is none. Rows of the test part never choose.
+    """
+    rows = [row for row in comparisons if row["part"] != "test" and row["baseline"] == baseline]
+    entries = [_for_class(name, task, rows, baseline) for name in task.classes]
+    return {"recommendation": entries, "deploy": _deploy(rows, estimates, baseline, costs)}
+
+
+def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: str) -> dict[str, Any]:
+    here = [row for row in rows if row["class"] == name and row["difference"] is not None]
+    for metric in PER_CLASS:
+        tested = [row for row in here if row["metric"] == metric]
+        if tested:
+            break
+    else:
+        reason = f"no arm could be compared for '{name}': keep the baseline"
+        return {"class": name, "arm": baseline, "reason": reason, "evidence": [], "dissent": []}
+    critical = "critical class; " if name in task.critical else ""
+    winners = [row for row in tested if _wins(row)]
+    best = max(winners or tested, key=lambda row: row["difference"])
+    if not winners:
+        reason = f"{critical}no arm is distinguishable from '{baseline}': keep the baseline and move its threshold"
+        evidence = [_said(row) for row in sorted(tested, key=lambda row: -row["difference"])]
+        return {"class": name, "arm": baseline, "reason": reason, "evidence": evidence, "dissent": _nearly(best)}
+    adjusted = (
+        f"adjusted for all arms and classes tested (Holm p = {best['p_adjusted']:.3g})"
+        if best["p_adjusted"] is not None
+        else "exploratory: not adjusted for the number of comparisons"
+    )
+    reason = f"{critical}'{best['arm']}' is better than '{baseline}'; {adjusted}"
+    evidence = [_said(row) for row in here if row["arm"] == best["arm"] and row["difference"] > 0]
+    worse = [
+        row for row in rows if row["arm"] == best["arm"] and row["difference"] is not None and row["difference"] < 0
+    ]
+    worse.sort(key=lambda row: (row["high"] >= 0, row["difference"]))
+    return {
+        "class": name,
+        "arm": best["arm"],
+        "reason": reason,
+        "evidence": evidence,
+        "dissent": [_said(row) for row in worse],
+    }
+
+
+def _deploy(rows: list[Mapping[str, Any]], estimates: Sequence[Estimate], baseline: str, costs: Any) -> dict[str, Any]:
+    if _has_costs(costs):
+        by_cost = _by_cost(estimates, baseline)
+        if by_cost is not None:
+            return by_cost
+    tested = [row for row in rows if row["metric"] == RULE_METRIC and row["difference"] is not None]
+    winners = [row for row in tested if row["low"] > 0]
+    rule = "highest macro AUPRC on validation among the arms distinguishable from the baseline"
+    if not winners:
+        best = max(tested, key=lambda row: row["difference"], default=None)
+        closest = f" (closest: {_line(best)})" if best else ""
+        reason = f"rule: {rule}; none is{closest}, so the baseline with tuned thresholds"
+        return {"arm": baseline, "reason": reason, "rule": rule}
+    best = max(winners, key=lambda row: row["difference"])
+    return {"arm": best["arm"], "reason": f"rule: {rule}; {_line(best)}", "rule": rule}
+
+
+def _by_cost(estimates: Sequence[Estimate], baseline: str) -> dict[str, Any] | None:
+    """The arm of the lowest expected cost on validation, or None where the baseline's could not be estimated."""
+    named = [e for e in estimates if e.metric == "expected_cost" and e.part != "test" and e.value is not None]
+    tuned = [e for e in named if e.operating_point in ("tuned", "frozen")] or named
+    cost: dict[str, list[float]] = {}
+    reach: dict[str, list[float]] = {}
+    for e in tuned:
+        assert e.value is not None
+        cost.setdefault(e.arm, []).append(e.value)
+        reach.setdefault(e.arm, []).append(e.high if e.high is not None else e.value)
+    if baseline not in cost:
+        return None
+    mean = {arm: sum(values) / len(values) for arm, values in cost.items()}
+    upper = {arm: sum(values) / len(values) for arm, values in reach.items()}
+    best = min(mean, key=lambda arm: (mean[arm], arm != baseline))
+    rule = "lowest expected cost on validation at tuned thresholds, if its interval lies below the baseline's cost"
+    figures = (
+        f"'{best}' {mean[best]:.3f} (up to {upper[best]:.3f}), '{baseline}' {mean[baseline]:.3f} false alarms a case"
+    )
+    if best != baseline and upper[best] < mean[baseline]:
+        return {"arm": best, "reason": f"rule: {rule}; {figures}", "rule": rule}
+    found = "the baseline costs least" if best == baseline else "the gain is not distinguishable from none"
+    return {"arm": baseline, "reason": f"rule: {rule}; {found}: {figures}", "rule": rule}
+
+
+def _has_costs(costs: Any) -> bool:
+    missed = costs.get("missed") if isinstance(costs, Mapping) else getattr(costs, "missed", None)
+    return bool(missed)
+
+
+def _wins(row: Mapping[str, Any]) -> bool:
+    if not row["low"] > 0:
+        return False
+    return row["p_adjusted"] is None or row["p_adjusted"] <= LEVEL
+
+
+def _nearly(best: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [_said(best)] if best["difference"] > 0 else []
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("arm", "metric", "class", "difference", "low", "high", "p", "p_adjusted", "n_patients")
+    return {key: row.get(key) for key in (*keys, "n_positive_patients", "status")} | {"text": _line(row)}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    of = f" of '{row['class']}'" if row["class"] is not None else ""
+    figure = str(row["metric"]).replace("_", " ")
+    positives = row.get("n_positive_patients")
+    behind = f", {positives} patients with it" if positives is not None else f", {row['n_patients']} patients"
+    return f"{row['arm']}: {figure}{of} {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}){behind}"
