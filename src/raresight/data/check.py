@@ -125,7 +125,7 @@ def _uncertain(columns: pd.DataFrame, file: str) -> list[Problem]:
             column=str(columns.columns[int(np.argmax(either[row]))]),
             found=counts + places,
             why="whether unknown means absent changes every prevalence and every score",
-            remedy="set data.uncertain in study.yaml: ignore, positive or negative (what -1 means; empty stays unknown)",
+            remedy="set data.uncertain in study.yaml: ignore, or positive or negative for -1 (empty is unknown)",
         )
     ]
 

@@ -69,10 +69,10 @@ def look_alikes(manifest: Manifest, file: str) -> list[Problem]:
             written.str.casefold().str.replace(r"\s+", "", regex=True).str.replace(r"(?<!\d)0+(?=\d)", "", regex=True)
         )
         alike = written.groupby(plain.to_numpy(dtype=object), sort=True).agg(list)
-        alike = alike[alike.str.len() > 1]
-        if len(alike):
-            pairs = [" = ".join(repr(name) for name in names) for names in alike]
-            row = int(np.argmax((ids == alike.iloc[0][1]).to_numpy())) + 2
+        pairs = [names for names in alike if len(names) > 1]
+        if pairs:
+            row = int(np.argmax((ids == pairs[0][1]).to_numpy())) + 2
+            told = listed([" = ".join(repr(name) for name in names) for names in pairs])
             problems.append(
                 Problem(
                     code="RS-M03",
@@ -80,7 +80,7 @@ def look_alikes(manifest: Manifest, file: str) -> list[Problem]:
                     file=file,
                     row=row,
                     column=column,
-                    found=f"{len(alike)} ids that differ by zeros, case or spaces alone: {listed(pairs)}",
+                    found=f"{len(pairs)} ids written in ways that differ by zeros, case or spaces alone: {told}",
                     why="if they are one patient, that patient may be in training and test",
                     remedy="write one id one way; if they are different patients, nothing is to do",
                 )

@@ -22,6 +22,11 @@ def file_of(images: pd.Series) -> pd.Series:
     return plain.str.replace(r"/(?:\./)+|/{2,}", "/", regex=True).str.replace(r"^(?:\./)+", "", regex=True)
 
 
+def folder_of(paths: pd.Series) -> pd.Series:
+    """The folder part of each path, empty where there is none."""
+    return paths.str.replace(r"/?[^/]*$", "", regex=True)
+
+
 def without_image(manifest: Manifest, file: str) -> list[Problem]:
     """RS-M55: rows that name no image."""
     blank = np.flatnonzero(manifest.table["image"].str.strip() == "")
@@ -90,7 +95,7 @@ def outside(manifest: Manifest, file: str, root: Path, columns: tuple[str, ...] 
 def absent(manifest: Manifest, file: str, root: Path) -> list[Problem]:
     """Item 17, the other half: more than 1% of the files named are not under the root."""
     paths = file_of(manifest.table["image"])
-    named = paths[(paths != "") & ~paths.str.contains(ABSOLUTE, regex=True)]
+    named = paths[(paths != "") & ~manifest.table["image"].str.contains(ABSOLUTE, regex=True)]
     unique = pd.Series(pd.unique(named), dtype=object)
     there = _listing(unique, root)
     gone = named[~named.isin(set(unique[there]))]
@@ -120,21 +125,22 @@ def telling(manifest: Manifest, file: str) -> list[Problem]:
     path = file_of(manifest.table["image"].iloc[::step])
     known = (label != "") & (path != "")
     label, path = label[known], path[known]
-    folder = path.str.rpartition("/")[0]
+    folder = folder_of(path)
     named = [name for name in sorted(label.unique()) if _names_the_class(name, label, path)]
     pairs = pd.DataFrame({"folder": folder, "label": label}).drop_duplicates()
     one_to_one = len(pairs) == pairs["label"].nunique() == pairs["folder"].nunique() > 1
     if not named and not one_to_one:
         return []
+    example = int(label.index[label == named[0]][0] if named else label.index[0])
     what = f"the path contains the label ('{named[0]}')" if named else "each label has a folder of its own"
     return [
         Problem(
             code="RS-M15",
             level="warning",
             file=file,
-            row=int(label.index[np.argmax((label == named[0]).to_numpy())] if named else label.index[0]) + 2,
+            row=example + 2,
             column="image",
-            found=f"{what}: '{path[label == named[0]].iloc[0] if named else path.iloc[0]}'",
+            found=f"{what}: '{path.loc[example]}'",
             why="folders often differ by source as well as by disease: another device, crop or file format is learned",
             remedy="check that all classes come from the same sources, or add a `site` column and score by it",
         )
@@ -151,7 +157,7 @@ def _names_the_class(name: str, label: pd.Series, path: pd.Series) -> bool:
 def _listing(paths: pd.Series, root: Path) -> np.ndarray:
     """Which of `paths` exist, by listing each folder once instead of asking for each file."""
     there: set[str] = set()
-    for folder in pd.unique(paths.str.rpartition("/")[0]):
+    for folder in pd.unique(folder_of(paths)):
         try:
             with os.scandir(root / folder) as entries:
                 there.update(f"{folder}/{entry.name}" if folder else entry.name for entry in entries)
@@ -164,7 +170,7 @@ def _links(paths: pd.Series, file: str, column: str, root: Path) -> list[Problem
     """Links, of folders or files, that lead out of the root."""
     home = root.resolve()
     leading: set[str] = set()
-    for folder in pd.unique(paths[paths != ""].str.rpartition("/")[0]):
+    for folder in pd.unique(folder_of(paths[paths != ""])):
         try:
             where = (root / folder).resolve()
             if not where.is_relative_to(home):
@@ -179,7 +185,7 @@ def _links(paths: pd.Series, file: str, column: str, root: Path) -> list[Problem
                 leading.add(f"{folder}/{link.name}" if folder else link.name)
     if not leading:
         return []
-    away = np.flatnonzero(paths.isin(leading) | (paths.str.rpartition("/")[0] + "/").isin(leading))
+    away = np.flatnonzero(paths.isin(leading) | (folder_of(paths) + "/").isin(leading))
     if not len(away):
         return []
     return [_escape(file, int(away[0]) + 2, column, str(paths.iloc[away[0]]), len(away), root)]

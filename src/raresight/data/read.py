@@ -23,7 +23,6 @@ READERS = {  # kind of source -> its file in formats/
     "chestxray14": "chestxray14",
     "medmnist": "medmnist",
 }
-OWN = ("case", "image", "patient_id", "group")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +107,7 @@ def assemble(
     """The manifest's columns in their order; metadata follow in the source's order, under their own names.
 
     Without patients: the case itself where `waived`, else empty. Without groups: the patient. A metadata column with
-    a name of the manifest's own is kept as `source_<name>`.
+    a name of the manifest's own, or one that would pass for a label, is kept as `source_<name>`.
     """
     blank = pd.Series("", index=case.index)
     people = patient if patient is not None else (case if waived else blank)
@@ -116,8 +115,14 @@ def assemble(
         {"case": case, "image": image, "patient_id": people, "group": people if group is None else group}
     )
     taken = {*own.columns, *labels.columns.columns}
-    kept = metadata.rename(columns=lambda name: f"source_{name}" if name in taken or name in OWN else name)
-    kept = kept.loc[:, [not str(name).startswith(LABEL_PREFIX) or name in ("label_name",) for name in kept.columns]]
+    names: list[str] = []
+    for written in metadata.columns:
+        name = str(written)
+        while name in taken or name.startswith(LABEL_PREFIX):
+            name = f"source_{name}"
+        taken.add(name)
+        names.append(name)
+    kept = metadata.set_axis(names, axis="columns")
     return Manifest(pd.concat([own, labels.columns, kept], axis=1).reset_index(drop=True).astype(object))
 
 

@@ -15,13 +15,15 @@ from raresight.data.read import Reading, ReadOptions, assemble, cases_of, patien
 from raresight.data.tables import Table, absent_column, open_table
 from raresight.data.text import missing
 
-IMAGE = ("image", "image_path", "filepath", "file_path", "path", "filename", "file_name", "file", "img", "image_id")
-IMAGE += ("image index", "image_name", "id", "case")
+IMAGE = (
+    *("image", "image_path", "filepath", "file_path", "path", "filename", "file_name", "file", "img"),
+    *("image_id", "image index", "image_name", "id", "case"),
+)
 LABEL = ("label", "labels", "dx", "diagnosis", "class", "target", "finding labels", "findings", "category", "disease")
 PATIENT = ("patient_id", "patient id", "patientid", "patient", "subject_id", "subject id", "subjectid", "subject")
 GROUP = ("group", "lesion_id")
 MASK = ("mask", "mask_path", "segmentation")
-SPLIT = ("split", "part", "fold_name", "subset")
+SPLIT = ("split", "part", "subset")
 
 
 def read(source: Path, options: ReadOptions) -> Reading:
@@ -53,7 +55,7 @@ def read(source: Path, options: ReadOptions) -> Reading:
     problems = [*table.problems, *labels.problems]
     if patient is None and group is not None and options.group_col and not options.one_image_per_patient:
         patient, problems = group, [*problems, stands_in(file, str(options.group_col))]
-    dropped = {named["image"], named["mask"], *used, "case", "patient_id", "group"} - {None}
+    dropped = {named["image"], named["mask"], named["patient"], *used, "case", "patient_id", "group"} - {None}
     metadata = frame.drop(columns=[name for name in dropped if name in frame])
     if named["mask"]:
         metadata.insert(0, "mask", frame[named["mask"]] if options.no_images else locate(frame[named["mask"]], root))
@@ -111,16 +113,17 @@ def find_labels(table: Table, options: ReadOptions) -> tuple[Labels, list[str]]:
     if options.label_col and options.label_col not in frame and "," in options.label_col:
         columns = [table.require(name.strip(), "--label-col") for name in options.label_col.split(",") if name.strip()]
         return indicators(frame[columns], rows, file), columns
+    prefixed = [name for name in frame.columns if name.startswith(LABEL_PREFIX) and are_indicators(frame[name])]
+    if prefixed and not options.label_col and "label" not in frame:
+        prefixed = [name for name in frame.columns if name.startswith(LABEL_PREFIX) and name != LABEL_PREFIX]
+        return indicators(frame[prefixed], rows, file), prefixed
     column = _column(table, options.label_col, LABEL, "--label-col")
     if column is None:
-        columns = [name for name in frame.columns if name.startswith(LABEL_PREFIX)]
-        if not columns:
-            raise DataError(_no_labels(table))
-        return indicators(frame[columns], rows, file), columns
+        raise DataError(_no_labels(table))
     separator = options.label_sep or ("|" if frame[column].str.contains("|", regex=False).any() else None)
     if separator:
         return separated(frame[column], rows, file, separator=separator), []
-    return exclusive(frame[column], rows, file), [column] if column == "label" else []
+    return exclusive(frame[column], rows, file), [column]
 
 
 def stands_in(file: str, column: str) -> Problem:
