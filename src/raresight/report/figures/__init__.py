@@ -1,0 +1,1 @@
+"""The drawings of a report, one idea a file."""

@@ -1,0 +1,154 @@
+"""The sections behind page one, in reading order: each a heading, a sentence or two, and figures with their tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from raresight.report.content import Content
+from raresight.report.figures.confusion import confusion
+from raresight.report.figures.curves import curves
+from raresight.report.figures.differences import declared, differences, winners
+from raresight.report.figures.forecast import forecast
+from raresight.report.figures.forest import forest
+from raresight.report.figures.long_tail import long_tail
+from raresight.report.figures.mistaken import mistaken
+from raresight.report.figures.paradox import paradox
+from raresight.report.figures.reliability import reliability
+from raresight.report.figures.seeds import seeds
+from raresight.report.figures.style import Absent, Figure
+from raresight.report.figures.training import training
+from raresight.report.tables import Row, Table, comparisons, macro, table
+from raresight.report.words import class_name, many, part_name, plural, unit_of
+
+Drawing = Callable[[Content], Figure | Absent]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A figure with its table, a table alone, or the reason why there is neither."""
+
+    title: str = ""
+    figure: Figure | None = None
+    table: Table | None = None
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    key: str
+    title: str
+    lead: str = ""
+    items: tuple[Item, ...] = field(default=())
+
+
+def sections(content: Content) -> list[Section]:
+    """Everything after page one, limitations, provenance and glossary aside."""
+    unit, who = content.unit, plural(unit_of(content.group_by))
+    part = part_name(content.part)
+    on = f"On the {part}" + (": choices were made on these patients." if content.part == "val" else ".")
+    return [
+        Section("rarity", "How rare is what", "The rarer a class, the less any study of this size can say about it.",
+                (_drawn(long_tail, content),)),
+        Section("forecast", "What these data can show at all",
+                f"Known before any training: how precisely sensitivity can be measured with so many {who}.",
+                (_drawn(forecast, content),)),
+        Section("leaks", "Are the parts apart", "A model tested on what it was trained on looks better than it is.",
+                (_leaks(content),)),
+        Section("paradox", "Why accuracy is not enough", on, (_drawn(paradox, content),)),
+        Section("classes", "What is found, and how many alarms are right", on, (_drawn(forest, content),)),
+        Section("confusions", "What is taken for what", on,
+                (_drawn(confusion, content), _drawn(mistaken, content, "Confusions that matter most"))),
+        Section("curves", "At other thresholds", f"{on} How the figures would move if alarms were raised sooner or later.",
+                (_drawn(curves, content),)),
+        Section("reliability", "Do the probabilities mean what they say", on, (_drawn(reliability, content),)),
+        Section("arms", "The ways of training, side by side",
+                f"Each arm is one way of handling the imbalance, trained on the same {unit}s for the same number of steps.",
+                (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
+                 _methods(content), _macro(content), _exploratory(content))),
+        Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
+        Section("training", "How training went", "", (_drawn(training, content),)),
+    ]  # fmt: skip
+
+
+def _drawn(draw: Drawing, content: Content, title: str = "") -> Item:
+    made = draw(content)
+    return Item(title, absent=made.why) if isinstance(made, Absent) else Item(title, figure=made)
+
+
+def _leaks(content: Content) -> Item:
+    leaks = content.leaks
+    if leaks is None:
+        return Item(absent=content.why_missing("leaks"))
+    who = unit_of(content.group_by)
+    near = leaks.get("n_near_duplicate_pairs", len(leaks.get("near_duplicate_pairs", [])))
+    read = leaks.get("n_compared", 0)
+    unread = "not computed, because no pictures were read"
+    rows = [
+        (f"{plural(who).capitalize()} in more than one part", str(leaks.get("patients_shared", "not computed"))),
+        ("Identical pictures in two parts", str(len(leaks.get("identical_pairs_across", []))) if read else unread),
+        ("Nearly identical pictures in two parts", f"{many(near, 'pair')}" if read else unread),
+        ("Pictures compared", f"{read:,}"),
+        ("How", str(leaks.get("method", ""))),
+    ]
+    marked = [Row(row, "blank" if row[1] == unread else "") for row in rows]
+    return Item(table=table(("Looked for", "Found"), marked))
+
+
+def _methods(content: Content) -> Item:
+    if not content.arms:
+        return Item("What the arms are", absent=content.why_missing("arms"))
+    rows = []
+    for arm in content.arms:
+        made = "predictions made elsewhere" if arm.outside else ", ".join(arm.methods) or "plain training, nothing changed"
+        findings = "; ".join(str(f) for f in arm.facts.get("findings", []) or [])
+        prior = arm.facts.get("implied_prior", "absent")
+        known = {"absent": "not known"}.get(prior) if isinstance(prior, str) else "not correctable" if prior is None else "corrected"
+        rows.append((arm.name, made, ", ".join(map(str, arm.seeds)) or "pooled", str(known), findings))
+    head = ("Arm", "Methods, in the order a batch meets them", "Seeds", "Shift of class balance", "Remarks")
+    return Item("What the arms are", table=table(head, rows))
+
+
+def _macro(content: Content) -> Item:
+    if not content.arms:
+        return Item("All arms, all classes together", absent=content.why_missing("arms"))
+    return Item("All arms, all classes together", table=macro(content))
+
+
+def _exploratory(content: Content) -> Item:
+    """The comparisons that were not declared beforehand, shut away under their name."""
+    title = "Exploratory comparisons"
+    main = declared(content)
+    rest = [row for row in content.comparisons if row not in main]
+    if not rest:
+        why = content.why_missing("compare") if not content.comparisons else "not computed, because none were asked for"
+        return Item(title, absent=why)
+    macros = [row for row in rest if not row.get("class") or row["class"] in content.watched]
+    return Item(title, figure=Figure("", "", f"Not declared beforehand, not corrected: {len(macros)} differences to "
+                                     "form ideas with, none to conclude from.", comparisons(content, macros)))  # fmt: skip
+
+
+def flow_boxes(content: Content) -> list[dict[str, object]]:
+    """The participant flow as boxes: read, set aside, and the parts with their critical classes."""
+    if content.flow is None:
+        return []
+    who = unit_of(content.group_by)
+    counted = lambda n: many(n["images"], "image") + (f" of {many(n['patients'], who)}" if who != "image" else "")  # noqa: E731
+    boxes: list[dict[str, object]] = [{"title": "Read", "text": counted(content.flow["read"]), "lines": []}]
+    if content.flow.get("aside"):
+        boxes.append({"title": "Set aside", "text": many(content.flow["aside"], "image"),
+                      "lines": ["could not be used; see data/issues.jsonl"]})  # fmt: skip
+    folds = content.flow.get("folds", 0)
+    for part in content.flow["parts"]:
+        lines = [
+            f"{class_name(name)}: {many(part['classes'][name]['patients'], who)}"
+            for name in content.watched
+            if name in part["classes"]
+        ]
+        title = part_name(part["part"]).capitalize()
+        if folds and part["part"] == "train":
+            title = f"Training and validation, in {folds} folds"
+        if part["part"] == content.part:
+            title += " (shown here)"
+        boxes.append({"title": title, "text": counted(part), "lines": lines})
+    return boxes
