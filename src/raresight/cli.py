@@ -67,9 +67,7 @@ def init(
     kind: Annotated[Source, typer.Option("--from", help="What SOURCE is.")],
     quick: Annotated[bool, typer.Option(help="64 px from scratch; marked 'not for conclusions'.")] = False,
     image_col: Annotated[str | None, typer.Option(help="Column with image paths.")] = None,
-    label_col: Annotated[
-        list[str] | None, typer.Option(help="Column with the label (repeatable for 0/1 columns).")
-    ] = None,
+    label_col: Annotated[str | None, typer.Option(help="Column with the label or the list of labels.")] = None,
     label_sep: Annotated[str | None, typer.Option(help="What separates several labels in one cell.")] = None,
     patient_col: Annotated[str | None, typer.Option(help="Column with patient ids.")] = None,
     group_col: Annotated[str | None, typer.Option(help="Column with lesion or exam ids.")] = None,
@@ -86,7 +84,7 @@ def init(
 
     options = ReadOptions(
         image_col=image_col,
-        label_col=tuple(label_col) if label_col else None,
+        label_col=label_col,
         label_sep=label_sep,
         patient_col=patient_col,
         group_col=group_col,

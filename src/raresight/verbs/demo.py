@@ -13,7 +13,7 @@ from raresight.verbs.run import run
 STUDY = """\
 # The demo: a phantom of dermoscopy, drawn from parameters, with a class that makes up 1% of the images.
 data: {manifest: data/manifest.csv, root: phantom}
-task: {kind: exclusive, classes: CLASSES, critical: CRITICAL}
+task: {kind: exclusive, classes: CLASSES, critical: [melanoma, bcc]}
 split: {train: 0.6, val: 0.2, test: 0.2, group: patient_id, seed: 0}
 decision: {unit: image}
 image: {size: 64, preset: dermoscopy}
@@ -26,14 +26,14 @@ arms:
   heavy_augment: [heavy_augment]
   hybrid: [heavy_augment, smote, {focal: {gamma: 2}}]
   threshold_moved: [logit_adjustment]
-costs: {missed: COSTS}
+costs: {missed: {melanoma: 20, bcc: 10}}
 quick: true
 """
 
 
 def demo(out: Path, *, steps: int = 200, n_patients: int | None = None, progress: Silent | None = None) -> Path:
     """Draw the phantom, run every step, open the test part; return the report's path. Runs again where it was left."""
-    from raresight.data.phantom import CRITICAL, make_phantom
+    from raresight.data.phantom import make_phantom
     from raresight.data.read import ReadOptions, read
 
     folder = StudyFolder(out)
@@ -45,10 +45,8 @@ def demo(out: Path, *, steps: int = 200, n_patients: int | None = None, progress
             make_phantom(out / "phantom", seed=0, progress=advance, **options)
         reading = read("csv", out / "phantom" / "manifest.csv", ReadOptions(group_col="lesion_id"))
         reading.manifest.save(folder.manifest)
-        critical = [name for name in reading.classes if name in CRITICAL]
-        costs = "{" + ", ".join(f"{name}: {cost}" for name, cost in CRITICAL.items() if name in critical) + "}"
-        text = STUDY.replace("CLASSES", str(list(reading.classes))).replace("CRITICAL", str(critical))
-        write_text(folder.config, text.replace("STEPS", str(steps)).replace("COSTS", costs))
+        text = STUDY.replace("CLASSES", str(list(reading.classes))).replace("STEPS", str(steps))
+        write_text(folder.config, text)
     study = OpenStudy.open(out, progress)
     path = run(study, open_test=True)
     assert path is not None  # the phantom has images

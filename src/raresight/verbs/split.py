@@ -17,22 +17,23 @@ def split(study: OpenStudy) -> dict[str, Any]:
     """
     from raresight.data import split as splitting
     from raresight.data.leaks import leaks
+    from raresight.data.thumbnails import thumbnails
 
     current = split_stamp(study)
     if study.folder.split.exists() and stamped(study.folder.leaks, current):
         return read_json(study.folder.leaks)
     settings = study.config.split
-    facts = thumbnails = identical = None
+    facts = small = identical = None
     if study.config.data.images:
         rows = study.cache.rows(list(study.manifest.cases))
         facts = study.cache.facts.iloc[rows].reset_index(drop=True)
-        thumbnails = study.cache.thumbnails(rows)
+        small = thumbnails(study.cache.pixels, rows)
         identical = dict(zip(facts["case"], facts["pixel_hash"], strict=True))
     if settings.column:
         folds = splitting.supplied(study.manifest, settings, identical=identical)
     else:
         folds = splitting.split(study.manifest, study.task, settings, identical=identical)
-    proof = leaks(study.manifest, folds, facts, group_by=settings.group, thumbnails=thumbnails)
+    proof = leaks(study.manifest, folds, facts, group_by=settings.group, thumbnails=small)
     folds.save(study.folder.split)
     write_json(study.folder.leaks, proof | {"inputs": current})
     study.__dict__.pop("folds", None)

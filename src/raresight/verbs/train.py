@@ -19,7 +19,6 @@ from raresight.core.run import RunFolder
 from raresight.verbs.opened import OpenStudy
 
 if TYPE_CHECKING:
-    from raresight.strategies.stack import Stack
     from raresight.train.loop import Cases
     from raresight.train.runtime import Runtime
 
@@ -98,44 +97,42 @@ def cases(study: OpenStudy, rows: np.ndarray) -> Cases:
     return Cases(study.cache.pixels, study.cache.rows(list(part.cases)), part.targets(study.task), part.cases)
 
 
-def fitted_stack(study: OpenStudy, arm: Arm, fold: int | None = None) -> Stack:
-    """The arm's strategies, fitted to the labels of its training part (for prediction after training)."""
-    from raresight.strategies import build
-    from raresight.train.loop import facts
-
-    stack = build(arm, study.task)
-    rows = study.folds.rows(study.manifest, "train", fold)
-    stack.fit(facts(cases(study, rows), study.config))
-    return stack
-
-
 def _train_one(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     from raresight.strategies import build
-    from raresight.train.loop import check_identity
     from raresight.train.loop import train as train_run
     from raresight.train.predict import predict
 
     runtime = locked_runtime(study)
-    seed, data_hash = study.config.split.seed, study.data_sha256
-    if run.done:
-        check_identity(run, arm, study.config, data_hash=data_hash)
-        return
     training = study.folds.rows(study.manifest, "train", run.fold)
     held = study.folds.rows(study.manifest, "val", run.fold)
     stack = build(arm, study.task)
-    for finding in stack.findings():
-        study.progress.say(f"{arm.name}: {finding}")
-    label = f"{arm.name}, seed {run.seed}" + (f", fold {run.fold}" if run.fold is not None else "")
     val = cases(study, held)
+    label = f"{arm.name}, seed {run.seed}" + (f", fold {run.fold}" if run.fold is not None else "")
     with study.progress.bar(label) as advance:
+
+        def follow(event: dict[str, Any]) -> None:
+            plan = read_json(run.arm_json)
+            before = plan["steps"] - plan["head_steps"] if event["phase"] == "head" else 0
+            advance(before + event["step"], plan["steps"])
+
         train_run(
-            run, arm, stack, study.config, cases(study, training), val, runtime,
-            study_seed=seed, data_hash=data_hash, on_event=lambda event: advance(event["step"], event["steps"]),
-        )  # fmt: skip
+            run,
+            arm,
+            stack,
+            study.config,
+            cases(study, training),
+            val,
+            runtime,
+            study_seed=study.config.split.seed,
+            data_hash=study.data_sha256,
+            on_event=follow,
+        )
+    if run.done:
+        return
+    for finding in read_json(run.arm_json)["findings"]:
+        study.progress.say(f"{arm.name}: {finding}")
     logits = predict(run, stack, study.config, val, runtime)
-    manifest = study.manifest.take(held)
-    _predictions(study, manifest, logits, run, "val").save(run.val_predictions)
-    run.resume.unlink(missing_ok=True)
+    _predictions(study, study.manifest.take(held), logits, run, "val").save(run.val_predictions)
     write_text(run.done_marker, "")
     study.progress.say(f"trained {label}")
 
@@ -213,6 +210,7 @@ def _log_odds(prob: np.ndarray, kind: str) -> np.ndarray:
 
 def predict_part(study: OpenStudy, arm: Arm, run: RunFolder, part: str = "test") -> Predictions:
     """Predictions of a finished run for the test part; with folds, the mean probability of the folds' models."""
+    from raresight.strategies import build
     from raresight.train.predict import predict
 
     if arm.predictions is not None:
@@ -224,8 +222,8 @@ def predict_part(study: OpenStudy, arm: Arm, run: RunFolder, part: str = "test")
     manifest = study.manifest.take(rows)
     probs = []
     for fold in folds:
-        stack = fitted_stack(study, arm, fold)
-        logits = predict(study.folder.run(arm.name, run.seed, fold), stack, study.config, held, runtime)
+        trained = study.folder.run(arm.name, run.seed, fold)
+        logits = predict(trained, build(arm, study.task), study.config, held, runtime)
         probs.append(_predictions(study, manifest, logits, run, part).prob)
     if len(probs) == 1:
         return _predictions(study, manifest, logits, run, part)
@@ -235,14 +233,15 @@ def predict_part(study: OpenStudy, arm: Arm, run: RunFolder, part: str = "test")
 def dry_run(study: OpenStudy, arms: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Two batches of each arm: what the study would take, in hours and GB."""
     from raresight.strategies import build
-    from raresight.train.loop import dry_run as time_arm
+    from raresight.train.dry_run import dry_run as time_arm
 
     runtime = locked_runtime(study)
     training = cases(study, study.folds.rows(study.manifest, "train", 0 if study.folds.n_folds else None))
     rows = []
     for arm in chosen_arms(study, arms):
         if arm.predictions is None:
-            figures = time_arm(arm, build(arm, study.task), study.config, training, runtime)
+            seed = study.config.split.seed
+            figures = time_arm(arm, build(arm, study.task), study.config, training, runtime, study_seed=seed)
             n_runs = len(study.config.seeds) * max(1, study.folds.n_folds)
             rows.append({"arm": arm.name, "runs": n_runs, **figures, "total_hours": figures["hours"] * n_runs})
     return rows
