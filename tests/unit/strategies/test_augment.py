@@ -12,11 +12,11 @@ from torch import Tensor
 
 from raresight.core.errors import ConfigError
 from raresight.core.presets import CHEST, DERMOSCOPY
-from raresight.strategies.inputs import heavy, plausible
+from raresight.strategies.inputs import augmentation, heavy, plausible
 from raresight.strategies.inputs.heavy import HeavyAugment
-from raresight.strategies.inputs.photometric import Light, apply_light
+from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
 from raresight.strategies.inputs.plausible import Augment
-from raresight.strategies.inputs.warp import Warp, apply_warp
+from raresight.strategies.inputs.warp import Warp, apply_warp, draw_warp, positions
 from raresight.strategies.strategy import Facts
 
 
@@ -111,6 +111,12 @@ def test_angles_are_angles_in_pixels_of_an_oblong_picture() -> None:
     x[0, 0, 20, 60] = 1  # 20 pixels right of the centre; counter-clockwise by 90 degrees: 20 above it
     turned = apply_warp(x, still(1, angle=math.pi / 2))
     assert turned[0, 0].argmax() == 0 * 81 + 40
+
+
+def test_positions_are_those_of_torch() -> None:
+    theta = torch.randn(3, 2, 3, generator=rng())
+    expected = torch.nn.functional.affine_grid(theta, [3, 1, 5, 7], align_corners=False)
+    torch.testing.assert_close(positions(theta, 5, 7), expected)
 
 
 # the light
@@ -326,9 +332,26 @@ def test_the_rarest_positive_label_counts() -> None:
 def test_class_frequencies_are_left_alone() -> None:
     augment = HeavyAugment(preset="chest")
     augment.fit(facts({"a": 1, "b": 9}))
-    assert augment.log_prior_shift().abs().max() == 0
+    shift = augment.log_prior_shift()
+    assert shift is not None
+    assert shift.abs().max() == 0
     y = torch.eye(2)
     assert torch.equal(augment.mix_inputs(pictures(), y, rng())[1], y)
+
+
+def test_working_on_all_rows_as_an_accelerator_does_gives_the_same() -> None:
+    n = 32
+    x = pictures(n)
+    chosen = torch.arange(n) % 3 == 0
+    for bounds in (CHEST, DERMOSCOPY):
+        warp = draw_warp(n, bounds, strength=1, share=0.5, rng=rng(1))
+        light = draw_light(n, bounds, strength=1, share=0.5, rng=rng(2))
+        grain = torch.randn(x.shape, generator=rng(3))
+        some = augmentation._change_rows(x, chosen, warp, light, grain)
+        every = augmentation._change_all(x, chosen, warp, light, grain)
+        torch.testing.assert_close(every, some, atol=1e-6, rtol=0)
+        assert torch.equal(every[~chosen], x[~chosen])
+        assert (every[chosen] != x[chosen]).flatten(1).any(1).all()
 
 
 # mistakes

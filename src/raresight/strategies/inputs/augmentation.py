@@ -9,8 +9,8 @@ from torch import Tensor
 
 from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.presets import PRESETS, Preset
-from raresight.strategies.inputs.photometric import apply_light, draw_light
-from raresight.strategies.inputs.warp import apply_warp, draw_warp
+from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
+from raresight.strategies.inputs.warp import Warp, apply_warp, draw_warp
 
 
 def bounds_of(name: str, *, method: str) -> Preset:
@@ -79,19 +79,27 @@ def change(x: Tensor, chosen: Tensor, bounds: Preset, *, strength: float, share:
     warp = draw_warp(len(x), bounds, strength=strength, share=share, rng=rng)
     light = draw_light(len(x), bounds, strength=strength, share=share, rng=rng)
     grain = torch.randn(x.shape, generator=rng) if bool((light.noise != 0).any()) else None
-    warped, lit = warp.moved, light.moved(x.shape[1])
     if x.device.type != "cpu":
-        if bool(warped.any()):
-            x = torch.where(_each(chosen & warped.to(x.device)), apply_warp(x, warp), x)
-        if bool(lit.any()):
-            x = torch.where(_each(chosen & lit.to(x.device)), apply_light(x, light, grain), x)
-        return x
-    rows = (chosen & warped).nonzero().squeeze(1)
+        return _change_all(x, chosen, warp, light, grain)
+    return _change_rows(x, chosen, warp, light, grain)
+
+
+def _change_rows(x: Tensor, chosen: Tensor, warp: Warp, light: Light, grain: Tensor | None) -> Tensor:
+    rows = (chosen & warp.moved).nonzero().squeeze(1)
     if len(rows):
         x = _put(x, rows, apply_warp(_rows(x, rows), warp.take(rows)))
-    rows = (chosen & lit).nonzero().squeeze(1)
+    rows = (chosen & light.moved(x.shape[1])).nonzero().squeeze(1)
     if len(rows):
         x = _put(x, rows, apply_light(_rows(x, rows), light.take(rows), None if grain is None else grain[rows]))
+    return x
+
+
+def _change_all(x: Tensor, chosen: Tensor, warp: Warp, light: Light, grain: Tensor | None) -> Tensor:
+    warped, lit = warp.moved, light.moved(x.shape[1])
+    if bool(warped.any()):
+        x = torch.where(_each(chosen & warped.to(x.device)), apply_warp(x, warp), x)
+    if bool(lit.any()):
+        x = torch.where(_each(chosen & lit.to(x.device)), apply_light(x, light, grain), x)
     return x
 
 
