@@ -2,8 +2,8 @@
 
 Here the network is fixed, so what a batch meets is shorter: rows are drawn (`head_sample_weights`, else
 `sample_weights`, else each row once an epoch), synthetic rows are interpolated inside the batch, and the arm's loss,
-case weights and penalties act on the head's logits. Mixing, `step`, `after_step`, `start_epoch` and `deployed` belong
-to the representation phase and do not act here.
+case weights and penalties act on the head's logits. Mixing, `step`, `after_step` and `start_epoch` belong to the
+representation phase and do not act here.
 """
 
 from __future__ import annotations
@@ -114,5 +114,7 @@ def train_head(course: Course, model: Classifier, journal: Journal, state: dict[
         due = (step + 1 - begun) % interval == 0 or step + 1 == course.steps
         if due:
             journal.read_losses()
-            journal.evaluated(model, logits_of(model, z_val), course.val.target, course.run.best, epoch=epoch, lr=lr)
+            with stack.deployed(model):
+                logits = logits_of(model, z_val)
+                journal.evaluated(model, logits, course.val.target, course.run.best, epoch=epoch, lr=lr)
         journal.save(model, optimiser, evaluated=due)

@@ -61,6 +61,8 @@ class Runtime:
         warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
         deterministic_settings: Any = torch.utils.deterministic
         fill = deterministic_settings.fill_uninitialized_memory
+        onednn: Any = torch.backends.mkldnn
+        onednn_deterministic = getattr(onednn, "deterministic", None)
         cards = [self.device] if self.device.type == "cuda" else []
         if cards:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -68,9 +70,13 @@ class Runtime:
             torch.set_num_threads(self.threads)
             torch.use_deterministic_algorithms(True, warn_only=self.device.type != "cpu")
             deterministic_settings.fill_uninitialized_memory = False  # costs time, and nothing here reads it
+            if onednn_deterministic is not None:
+                onednn.deterministic = True  # bf16 weight gradients of some layers differ between runs without it
             try:
                 yield
             finally:
+                if onednn_deterministic is not None:
+                    onednn.deterministic = onednn_deterministic
                 torch.set_num_threads(threads)
                 torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
                 deterministic_settings.fill_uninitialized_memory = fill
