@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import yaml
 
 from raresight.core.errors import ConfigError, DataError, Problem
 from raresight.core.files import write_jsonl, write_text
@@ -123,7 +125,7 @@ def study_yaml(reading: Reading, folder: StudyFolder, source_kind: str, options:
     split = {"train": 0.7, "val": 0.1, "test": 0.2, "group": reading.group, "seed": 0}
     if reading.split_column:
         split = {"column": reading.split_column, "group": reading.group}
-    return TEMPLATE.format(
+    text = TEMPLATE.format(
         title=f"raresight study of {source_kind} data" + (" - QUICK: not for conclusions" if quick else ""),
         root=json.dumps(os.path.relpath(reading.root.resolve(), folder.path.resolve())),
         images=json.dumps(not options.no_images),
@@ -143,13 +145,26 @@ def study_yaml(reading: Reading, folder: StudyFolder, source_kind: str, options:
         augmented=augmented,
         hybrid="heavy_augment, " if augmented else "",
         quick="\nquick: true                        # the report says: not for conclusions\n" if quick else "",
-        first=json.dumps(first, ensure_ascii=False),
+        first=_scalar(first),
     )
+    return _aligned(text)
 
 
 def _flow(names: list[str]) -> str:
-    """Names as a YAML list on one line, quoted so that `no` or `1` stay text."""
-    return "[" + ", ".join(json.dumps(name, ensure_ascii=False) for name in names) + "]"
+    """Names as a YAML list on one line."""
+    return "[" + ", ".join(map(_scalar, names)) + "]"
+
+
+def _scalar(name: str) -> str:
+    """A name as YAML reads it back: quoted only where it must be, as `no` and `1` must to stay text."""
+    plain = re.fullmatch(r"[A-Za-z][\w .-]*", name) and yaml.safe_load(name) == name
+    return name if plain else json.dumps(name, ensure_ascii=False)
+
+
+def _aligned(text: str) -> str:
+    """Comments after a setting begin in one column where the setting leaves room."""
+    lines = (re.match(r"(\s*[^#\s][^#]*?)\s{2,}(#.*)", line) or line for line in text.splitlines())
+    return "".join((line if isinstance(line, str) else f"{line[1]:<44} {line[2]}") + "\n" for line in lines)
 
 
 def _rare(manifest: Manifest, task: Task) -> list[str]:
