@@ -30,11 +30,23 @@ def recommend(
 
     To deploy: with costs, the lowest expected cost on validation at tuned thresholds, mean over seeds, if the arm's
     interval lies below the baseline's value; otherwise the arm with the highest macro AUPRC among those whose paired
-    interval lies above 0; the baseline where there is none. Rows of the test part never choose.
+    interval lies above 0; the baseline where there is none. Rows of the test part do not choose
+    where others exist; where there are no others (predictions of somebody else), every reason says so.
     """
-    rows = [row for row in comparisons if row["part"] != "test" and row["baseline"] == baseline]
+    against = [row for row in comparisons if row["baseline"] == baseline]
+    rows = [row for row in against if row["part"] != "test"]
+    if against and not rows:
+        return _confirmable(recommend(task, [{**row, "part": ""} for row in against], [], baseline=baseline))
     entries = [_for_class(name, task, rows, baseline) for name in task.classes]
     return {"recommendation": entries, "deploy": _deploy(rows, estimates, baseline, costs)}
+
+
+def _confirmable(advice: dict[str, Any]) -> dict[str, Any]:
+    """Advice that was drawn from the very rows that it is judged on, and says so."""
+    note = "; drawn from the rows that it is judged on: confirm it on others"
+    for entry in [*advice["recommendation"], advice["deploy"]]:
+        entry["reason"] += note
+    return advice
 
 
 def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: str) -> dict[str, Any]:

@@ -16,10 +16,11 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
     """Cases of one class for which another, commoner one was said instead, ranked by harm.
 
     Rows: `true predicted n_images n_patients rate low high n_true_images n_true_patients prevalence critical cost
-    harm`. `rate` is the share of the true class's images at the default operating point that alarm for `predicted` and not for
-    `true`, with the cluster-adjusted interval. For independent labels an image counts only where `predicted` is known
-    to be absent; `predicted: null` is a case for which nothing was said. `harm` = rate x the cost of missing the true
-    class where one is given (`cost`), else None. `true` runs over the critical classes and those rarer than `predicted`.
+    harm`. `rate` is the share of the true class's images at the default operating point that alarm for `predicted` and
+    not for `true`, with the cluster-adjusted interval. For independent labels an image counts only where `predicted`
+    is known to be absent; `predicted: null` is a case for which nothing was said. `harm` = rate x the cost of missing
+    the true class where one is given (`cost`), else None. `true` runs over the critical classes and over those rarer
+    than `predicted`.
 
     Order: harm, then critical classes, then rate, then rarity. Pairs that never happen are left out; so is an absent
     class.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
+from raresight.core.errors import DataError, Problem
 from raresight.core.predictions import Predictions
 from raresight.core.task import Kind
 from raresight.evaluate.bootstrap import Ranked, blocks
@@ -23,7 +25,7 @@ class Resampled:
     def __init__(self, predictions: Predictions) -> None:
         self.task = predictions.task
         self.target, self.prob = predictions.target, predictions.prob
-        names, self.patient = np.unique(predictions.patient.astype(str), return_inverse=True)
+        names, self.patient = np.unique(_identified(predictions), return_inverse=True)
         self.n_patients = len(names)
         self.has = self.per_patient(self.target == 1) > 0
         self.ranked = [
@@ -98,6 +100,24 @@ class Resampled:
                 drawn.setdefault(name, []).append(value)
         counts = {point: Counts(*np.concatenate(parts, axis=1)) for point, parts in cells_of.items()}
         return {name: np.concatenate(parts) for name, parts in drawn.items()}, counts
+
+
+def _identified(predictions: Predictions) -> np.ndarray:
+    """Patients as text; a blank one is refused, since all blanks together would pass for one patient."""
+    patient = pd.Series(predictions.patient, dtype=object)
+    blank = patient.isna() | (patient.astype(str).str.strip() == "")
+    if blank.any():
+        raise DataError(
+            Problem(
+                code="RS-P02",
+                level="error",
+                column=predictions.cluster,
+                found=f"{int(blank.sum())} rows without a {predictions.cluster}",
+                why="they would be counted as one patient",
+                remedy=f"fill in {predictions.cluster}; if every patient has one image, say --one-image-per-patient",
+            )
+        )
+    return patient.astype(str).to_numpy(dtype=str)
 
 
 def macro_of(counts: Counts, kind: Kind, present: np.ndarray | None = None) -> dict[str, np.ndarray]:
