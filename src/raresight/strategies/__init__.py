@@ -13,6 +13,10 @@ from raresight.core.arm import Arm, StrategySpec
 from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.task import Task
 from raresight.strategies.decisions.logit_adjustment import LogitAdjustment
+from raresight.strategies.features.smote import SMOTE
+from raresight.strategies.inputs.heavy import HeavyAugment
+from raresight.strategies.inputs.mixup import Mixup
+from raresight.strategies.inputs.plausible import Augment
 from raresight.strategies.losses.balanced_softmax import BalancedSoftmax
 from raresight.strategies.losses.class_weights import ClassWeights
 from raresight.strategies.losses.focal import Focal
@@ -26,6 +30,10 @@ from raresight.strategies.strategy import Facts, Strategy, SyntheticRows
 
 ALL: tuple[type[Strategy], ...] = (
     ClassBalancedSampling,
+    Augment,
+    HeavyAugment,
+    Mixup,
+    SMOTE,
     ClassWeights,
     Focal,
     BalancedSoftmax,
@@ -89,7 +97,7 @@ def _construct(spec: StrategySpec, arm: str) -> Strategy:
                 f"{place}.{key}",
                 f"'{spec.name}': {key} = {value!r}, a list, which stands for a grid",
                 "grids are not in this version",
-                f"write one arm per value, for example {arm}_1: [{{{spec.name}: {{{key}: {next(iter(value), 'VALUE')}}}}}]",
+                f"write one arm per value: {arm}_1: [{{{spec.name}: {{{key}: {next(iter(value), 'VALUE')}}}}}], ...",
             )
     for key, parameter in known.items():
         if parameter.default is parameter.empty and key not in spec.settings:

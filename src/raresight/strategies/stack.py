@@ -103,7 +103,8 @@ class Stack:
     def implied_prior(self) -> Tensor | None:
         """Sum of the methods' log-prior shifts, `(K,)`; None where one of them is not correctable.
 
-        Where `head_sample_weights` draws the rows of a head phase, the sampler of the first phase no longer counts.
+        Where `head_sample_weights` draws the rows of a head phase, it alone decides how often a class is seen there:
+        the sampler of the first phase and the number of synthetic rows no longer count.
         """
         total = torch.zeros(self.task.n_classes, dtype=torch.float64)
         for strategy in self._counting():
@@ -131,12 +132,10 @@ class Stack:
 
     def _counting(self) -> list[Strategy]:
         """The strategies whose shift reaches the final head."""
-        retrained = bool(owners(self.strategies, "head_sample_weights"))
-        return [
-            s
-            for s in self.strategies
-            if not (retrained and implements(s, "sample_weights") and not implements(s, "head_sample_weights"))
-        ]
+        if not owners(self.strategies, "head_sample_weights"):
+            return list(self.strategies)
+        overruled = {*owners(self.strategies, "sample_weights"), *owners(self.strategies, "fit_features")}
+        return [s for s in self.strategies if s not in overruled or implements(s, "head_sample_weights")]
 
     def _favours(self, shift: Tensor | None) -> bool:
         if shift is None:

@@ -19,9 +19,9 @@ class EMA(Strategy):
     """Keep a running mean of the weights, and validate, save and deploy that.
 
     Equation: a <- d_t a + (1 - d_t) w after every `every`-th step, d_t = min(decay, (1 + t) / (10 + t)) at update
-    t = 2, 3, ...; the first update sets a = w. Floating buffers (batch-norm statistics) are averaged alike, others copied.
-    Training itself is not changed. At the end of the representation phase the mean is written into the model and the
-    averaging ends: a head phase goes on from the mean.
+    t = 2, 3, ...; the first update sets a = w. Floating buffers (batch-norm statistics) are averaged alike, others
+    copied. Training itself is not changed. At the end of the representation phase the mean is written into the model
+    and the averaging ends: a head phase goes on from the mean.
 
     Shapes: those of the model's `state_dict`.
     Ranges: `decay` in [0, 1); 0 is plain training; `every` >= 1 steps between updates.

@@ -1,0 +1,413 @@
+"""What every strategy must do on every kind and space that it declares."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import random
+
+import numpy as np
+import pytest
+import torch
+from tiny_line import CLASSES, GRID, IDS, KINDS, SPACES, B, Data, N, make_data, stack_of, train
+from torch import Tensor
+
+import raresight.strategies
+from raresight.core.errors import ConfigError
+from raresight.core.task import Task
+from raresight.strategies import ALL, Facts, Stack, Strategy
+from raresight.strategies.strategy import PLACES, implements
+
+every = pytest.mark.parametrize(("method", "kind", "space"), GRID, ids=IDS)
+
+
+def _loss(stack: Stack, logits: Tensor, target: Tensor, mask: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Total, per case, and gradient towards the logits."""
+    logits = logits.detach().clone().requires_grad_()
+    total, per_case = stack.loss(logits, target, mask, ids, 0)
+    total.backward()
+    assert logits.grad is not None
+    return total.detach(), torch.zeros(len(target)) if per_case is None else per_case, logits.grad
+
+
+def _batch(data: Data, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ids = torch.arange(B)
+    logits = torch.randn(data.target[:B].shape, generator=torch.Generator().manual_seed(seed))
+    return logits, data.target[:B], data.mask[:B], ids
+
+
+# membership
+
+
+def test_every_strategy_of_the_package_is_in_all() -> None:
+    found = set()
+    for module in pkgutil.walk_packages(raresight.strategies.__path__, "raresight.strategies."):
+        for _, item in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            if issubclass(item, Strategy) and item is not Strategy and item.__module__ == module.name:
+                found.add(item)
+    assert found == set(ALL)
+    assert len({method.name for method in ALL}) == len(ALL)
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
+def test_method_is_final_named_and_documented(method: type[Strategy]) -> None:
+    assert method.__bases__ == (Strategy,)
+    assert method.place in PLACES
+    assert method.__module__.split(".")[2] == method.place
+    assert method.source
+    text = inspect.getdoc(method) or ""
+    for section in ("Shapes", "Raises", "Source", ">>>"):
+        assert section in text, f"{method.name} lacks {section}"
+    assert "bsent" in text, f"{method.name} does not say what happens when a class is absent"
+    assert text.index("Raises") < text.index("Source") < text.index(">>>")
+    for parameter in inspect.signature(method).parameters.values():
+        assert parameter.kind is parameter.KEYWORD_ONLY
+        assert parameter.default is not parameter.empty
+
+
+# neutral and default
+
+
+@every
+def test_neutral_settings_are_plain_training(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    neutral = method.neutral()
+    if neutral is None:
+        pytest.skip("the method has no neutral settings")
+    data = make_data(kind, space)
+    strategy = method(**neutral)
+    torch.testing.assert_close(train(data, strategy).logits, train(data).logits, rtol=1e-6, atol=1e-6)
+    shift = strategy.log_prior_shift()
+    assert shift is not None
+    assert shift.abs().max() == 0
+
+
+@every
+def test_default_settings_are_not_plain_training(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    data = make_data(kind, space)
+    plain = train(data, head_phase=method.head_phase)
+    assert (train(data, method()).logits - plain.logits).abs().max() > 1e-5
+
+
+# nothing breaks where a class or a label is missing
+
+
+@every
+def test_absent_class_stays_finite(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    data = make_data(kind, space, absent=True)
+    outcome = train(data, strategy := method())
+    assert outcome.logits.isfinite().all()
+    shift = strategy.log_prior_shift()
+    assert shift is None or shift.isfinite().all()
+    assert shift is None or shift.dim() == 0 or shift[2] == 0  # nothing is claimed about a class never seen
+    # and where a case of it turns up later, say in a batch of another hospital
+    logits, target, mask, ids = _batch(data)
+    target = target.clone()
+    target[0] = 0
+    target[0, 2] = 1
+    total, _, gradient = _loss(stack_of(data, method()), logits, target, mask, ids)
+    assert total.isfinite()
+    assert gradient.isfinite().all()
+
+
+@every
+def test_empty_mask_gives_zero(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    data = make_data(kind, space)
+    logits, target, mask, ids = _batch(data)
+    total, per_case, gradient = _loss(stack_of(data, method()), logits, target, torch.zeros_like(mask), ids)
+    assert total == 0
+    assert gradient.abs().max() == 0
+    assert per_case.abs().max() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@every
+def test_extreme_logits_stay_finite(
+    method: type[Strategy], kind: str, space: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    data = make_data(kind, space)
+    logits, target, mask, ids = _batch(data)
+    for size in (1e4, -1e4, 0.0):
+        stack = stack_of(data, method())
+        total, per_case, gradient = _loss(stack, (logits.sign() * size).to(dtype), target, mask, ids)
+        assert total.isfinite()
+        assert per_case.isfinite().all()
+        assert gradient.isfinite().all()
+    # a masked label may have overflowed logits behind it
+    mask = mask.clone()
+    mask[0] = 0
+    total, _, gradient = _loss(stack_of(data, method()), (logits * 1e4).to(dtype), target, mask, ids)
+    assert total.isfinite()
+    assert gradient[0].abs().max() == 0
+
+
+@every
+def test_masked_equals_dropped(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    data = make_data(kind, space)
+    logits, target, mask, ids = _batch(data)
+    stack = stack_of(data, method())
+    hidden = torch.tensor([1, 4, 5])
+    kept = torch.tensor([0, 2, 3, 6, 7])
+    mask = mask.clone()
+    mask[hidden] = 0
+    target = target.clone()
+    target[hidden] = 1 - target[hidden]  # whatever stands there must not matter
+    total, per_case, gradient = _loss(stack, logits, target, mask, ids)
+    total_kept, per_case_kept, gradient_kept = _loss(stack, logits[kept], target[kept], mask[kept], ids[kept])
+    torch.testing.assert_close(total, total_kept)
+    torch.testing.assert_close(per_case[kept], per_case_kept)
+    torch.testing.assert_close(gradient[kept], gradient_kept)
+    assert gradient[hidden].abs().max() == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [m for m in ALL if m.name != "mixup"], ids=lambda m: m.name)
+def test_unknown_labels_do_not_count_as_facts(method: type[Strategy], kind: str) -> None:
+    """Mixup is left out: it refuses unknown labels (its own test says so)."""
+    data = make_data(kind, ())
+    unknown = Data(data.x, data.target.clone(), data.mask.clone(), kind)
+    unknown.mask[::4] = 0
+    unknown.target[::4] = 1 - unknown.target[::4]
+    keep = torch.arange(N) % 4 != 0
+    dropped = Data(data.x[keep], data.target[keep], data.mask[keep], kind)
+    one, other = method(), method()
+    one.fit(unknown.facts)
+    other.fit(dropped.facts)
+    shift, expected = one.log_prior_shift(), other.log_prior_shift()
+    assert (shift is None) == (expected is None)
+    if shift is not None and expected is not None:
+        torch.testing.assert_close(shift, expected)
+    drawn, kept = one.sample_weights(), other.sample_weights()
+    if drawn is not None and kept is not None:
+        assert drawn[~keep].abs().max() == 0
+        torch.testing.assert_close(drawn[keep] / drawn.sum(), kept / kept.sum())
+
+
+# classes are interchangeable
+
+
+@every
+def test_class_order_does_not_matter(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    order = torch.tensor([2, 0, 1])
+    data = make_data(kind, space)
+    turned = Data(data.x, data.target[:, order], data.mask[:, order], kind, tuple(CLASSES[i] for i in order))
+    stack, stack_turned = stack_of(data, one := method()), stack_of(turned, other := method())
+    logits, target, mask, ids = _batch(data)
+    total, per_case, gradient = _loss(stack, logits, target, mask, ids)
+    expected = _loss(stack_turned, logits[:, order], target[:, order], mask[:, order], ids)
+    torch.testing.assert_close(total, expected[0])
+    torch.testing.assert_close(per_case, expected[1])
+    torch.testing.assert_close(gradient[:, order], expected[2])
+    torch.testing.assert_close(stack.adjust(logits)[:, order], stack_turned.adjust(logits[:, order]))
+    shift, shift_turned = one.log_prior_shift(), other.log_prior_shift()
+    if shift is not None and shift_turned is not None and shift.dim():
+        torch.testing.assert_close(shift[order], shift_turned)
+    for hook in ("sample_weights", "head_sample_weights"):
+        if implements(one, hook):
+            labels = () if hook == "sample_weights" else (data.target, data.mask)
+            labels_turned = () if hook == "sample_weights" else (turned.target, turned.mask)
+            torch.testing.assert_close(getattr(one, hook)(*labels), getattr(other, hook)(*labels_turned))
+
+
+# randomness
+
+
+@every
+def test_global_generators_neither_matter_nor_move(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    data = make_data(kind, space)
+    outcomes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+        outcomes.append(train(data, method()))
+        assert torch.equal(before[0], torch.get_rng_state())
+        assert (before[1] == np.random.get_state()[1]).all()
+        assert before[2] == random.getstate()
+    assert torch.equal(outcomes[0].logits, outcomes[1].logits)
+
+
+@every
+def test_cases_come_in_the_same_order_in_every_arm(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    data = make_data(kind, space)
+    outcome = train(data, strategy := method())
+    if strategy.sample_weights() is None:
+        assert outcome.order == train(data).order
+    else:
+        assert outcome.order == train(data, method()).order
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_strategy_has_its_own_stream(kind: str) -> None:
+    """An arm that gains a method draws the same numbers for the others; no two methods draw alike."""
+
+    class Probe(Strategy):
+        place = "inputs"
+        source = "a test"
+
+        def __init__(self, name: str) -> None:
+            self.name = name  # type: ignore[misc]
+            self.drawn: dict[str, list[Tensor]] = {}
+
+        def _note(self, hook: str, rng: torch.Generator) -> None:
+            self.drawn.setdefault(hook, []).append(torch.rand(3, generator=rng))
+
+        def mix_inputs(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+            self._note("inputs", rng)
+            return x, y
+
+        def mix_features(self, z: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+            self._note("features", rng)
+            return z, y
+
+        def start_epoch(self, epoch: int, model: torch.nn.Module, rng: torch.Generator) -> None:
+            self._note("epoch", rng)
+
+        def start_head(self, model: torch.nn.Module, rng: torch.Generator) -> None:
+            self._note("head", rng)
+
+    data = make_data(kind, ())
+    alone, first, second = Probe("second"), Probe("first"), Probe("second")
+    train(data, alone, head_phase=True)
+    train(data, first, second, head_phase=True)
+    assert set(alone.drawn) == {"inputs", "features", "epoch", "head"}
+    for hook, draws in alone.drawn.items():
+        for mine, again, others in zip(draws, second.drawn[hook], first.drawn[hook], strict=True):
+            assert torch.equal(mine, again), hook
+            assert not torch.equal(mine, others), hook
+
+
+# resume
+
+
+@every
+def test_resume_is_exact(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
+    data = make_data(kind, space)
+    for step in (2, 5):
+        whole = train(data, method(), save_at=step)
+        resumed = train(data, method(), resume=whole.checkpoint)
+        assert torch.equal(whole.logits, resumed.logits)
+        for key, value in whole.weights.items():
+            assert torch.equal(value, resumed.weights[key]), key
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
+def test_deployed_gives_the_weights_back(method: type[Strategy]) -> None:
+    data = make_data("exclusive", ())
+    stack = stack_of(data, method())
+    model = torch.nn.Linear(3, 2)
+    rng = torch.Generator().manual_seed(0)
+    for step in range(1, 4):
+        model.weight.data.copy_(torch.randn(2, 3, generator=rng))
+        stack.after_step(step, model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with stack.deployed(model):
+        changed = not torch.equal(model.weight, before["weight"])
+    assert changed == implements(stack.strategies[0], "deployed")
+    with pytest.raises(RuntimeError, match="validation broke"), stack.deployed(model):
+        raise RuntimeError("validation broke")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+# combinations
+
+
+def _instances(*names: str) -> list[Strategy]:
+    return [next(m for m in ALL if m.name == name)() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("focal", "ldam"), ("focal", "balanced_softmax"), ("focal", "focal")],
+)
+def test_two_owners_are_refused_by_name(first: str, second: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        Stack(_instances(first, second), Task("exclusive", CLASSES), "mine")
+    (problem,) = refusal.value.problems
+    assert problem.code == "RS-C35"
+    assert problem.column == "arms.mine"
+    assert f"'{first}'" in problem.found
+    assert f"'{second}'" in problem.found
+
+
+def test_a_kind_or_space_that_is_not_served_is_refused() -> None:
+    with pytest.raises(ConfigError, match="serves label spaces of"):
+        Stack(_instances("smote"), Task("exclusive", CLASSES, space=2), "mine")
+
+
+def _fitted(kind: str, *strategies: Strategy) -> Stack:
+    return stack_of(make_data(kind, ()), *strategies)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_double_compensation_is_found_and_its_prior_shown(kind: str) -> None:
+    stack = _fitted(kind, *_instances("class_weights", "class_balanced_sampling"))
+    (finding,) = stack.findings()
+    assert "class_weights and class_balanced_sampling" in finding
+    assert "double compensation" in finding
+    implied = stack.implied_prior()
+    assert implied is not None
+    assert f"rare x{implied[2].exp().item():.3g}" in finding
+    parts = [_fitted(kind, *_instances(name)).implied_prior() for name in ("class_weights", "class_balanced_sampling")]
+    torch.testing.assert_close(implied, parts[0] + parts[1])
+
+
+def test_triple_compensation_is_found() -> None:
+    """Catalogue item 35: focal alpha and class weights and a balanced sampler."""
+    by_name = {method.name: method for method in ALL}
+    focal = by_name["focal"](alpha=0.25)
+    stack = _fitted("independent", focal, *_instances("class_weights", "class_balanced_sampling"))
+    (finding,) = stack.findings()
+    assert "focal, class_weights and class_balanced_sampling" in finding
+    assert "triple compensation" in finding
+    assert "not defined" in finding
+    assert stack.implied_prior() is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_compensation_is_no_finding(kind: str) -> None:
+    by_name = {method.name: method for method in ALL}
+    unbiased = by_name["class_balanced_sampling"](unbiased=True)
+    assert _fitted(kind, *_instances("focal", "class_weights")).findings() == []
+    assert _fitted(kind, unbiased, *_instances("class_weights")).findings() == []
+    assert _fitted(kind, *_instances("augment", "ema", "sam", "mixup")).findings() == []
+
+
+def test_a_retrained_head_answers_to_its_own_sampler_alone() -> None:
+    """Its balanced rows decide: neither the first phase's sampler nor synthetic rows add to the prior."""
+    alone = _fitted("exclusive", *_instances("classifier_retraining")).implied_prior()
+    for other in ("class_balanced_sampling", "smote"):
+        both = _fitted("exclusive", *_instances(other, "classifier_retraining")).implied_prior()
+        assert alone is not None
+        assert both is not None
+        torch.testing.assert_close(both, alone)
+
+
+def test_inclusion_weights_beside_another_sampler_are_refused() -> None:
+    by_name = {method.name: method for method in ALL}
+    with pytest.raises(ConfigError, match="draws those of the head"):
+        _fitted("exclusive", by_name["class_balanced_sampling"](unbiased=True), by_name["classifier_retraining"]())
+
+
+@pytest.mark.parametrize("space", SPACES, ids=len)
+@pytest.mark.parametrize("kind", KINDS)
+def test_loss_of_an_empty_stack_is_cross_entropy(kind: str, space: tuple[int, ...]) -> None:
+    """Oracle: torch's own losses, unreduced, averaged over known labels."""
+    data = make_data(kind, space)
+    logits, target, mask, ids = _batch(data)
+    total, per_case, _ = _loss(stack_of(data), logits, target, mask, ids)
+    if kind == "exclusive":
+        entries = torch.nn.functional.cross_entropy(logits, target.argmax(1), reduction="none")
+    else:
+        entries = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    torch.testing.assert_close(total, entries.mean())
+    torch.testing.assert_close(per_case, entries.reshape(B, -1).mean(1))
+
+
+def test_prior_of_facts_by_hand() -> None:
+    target = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 0]])
+    mask = torch.tensor([[1.0, 1], [1, 0], [1, 1], [0, 0]])
+    # independent: class 0 has 2 of 3 known, class 1 has 1 of 2 known
+    prior = Facts("independent", ("a", "b"), target, mask).prior
+    torch.testing.assert_close(prior, torch.tensor([2 / 3, 1 / 2], dtype=torch.float64))
