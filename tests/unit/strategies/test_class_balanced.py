@@ -102,7 +102,7 @@ def test_unbiased_weights_keep_the_expected_gradient(kind: str) -> None:
     assert ((batches.mean(0) - full).abs() < 3 * batches.std(0) / len(batches) ** 0.5).all()
     # and without the weights the expected gradient is another one, so that the test could have failed
     _, biased, _ = _gradients(kind, target, unbiased=False)
-    assert ((chance @ biased - full).abs() > 0.02).any()
+    assert ((chance @ biased - full).abs() > 0.01).any()
 
 
 def _three_findings() -> Tensor:
