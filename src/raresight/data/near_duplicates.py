@@ -67,7 +67,7 @@ def _candidates(dhash: np.ndarray, pixels: np.ndarray, place: np.ndarray) -> tup
             if n_found >= MOST_CANDIDATES:
                 return np.concatenate(found), f"{method}; stopped at {n_found} candidates"
             a, b = (side.ravel() for side in np.meshgrid(left_rows[i], right_rows[j], indexing="ij"))
-            near = (pixels[a] != pixels[b]) | (pixels[a] == "")
+            near = pixels[a] != pixels[b]
             found.append(np.stack([a, b, np.full(len(a), distance)], axis=1)[near])
             n_found += len(found[-1])
     return np.concatenate(found), method

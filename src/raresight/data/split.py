@@ -34,7 +34,8 @@ def split(
     and test (an untuned class keeps the default operating point, an untested one can claim nothing); one with a
     single unit to training. Where independent labels occur together so that not every class can reach every part, as
     many as possible do. No part stays empty, which goes before all else. Shares hold for the units of each class and
-    for images in all, to about the size of a unit.
+    for images and units in all, to about the size of a unit; many very rare classes, each with one in every part,
+    make the small parts larger than their shares.
 
     The result depends on the seed and the cases, not on the order of rows. A class without cases asks for nothing;
     the audit names it (item 13).

@@ -163,6 +163,29 @@ def test_seed_decides_and_shares_hold() -> None:
         assert rare.to_dict() == {"train": 21, "test": 6, "val": 3}
 
 
+def test_three_huge_patients_do_not_swell_the_small_parts() -> None:
+    """Three patients of 60 images, one to each part, and 180 of one image.
+
+    Seating by patients alone would give validation 18 of 183 patients and so 77 images; by images alone none beyond
+    the huge one. Both weigh alike, so validation gets a few single images and training makes up for the rest.
+    """
+    manifest = exclusive(
+        ["a"] * 360, [str(i) for i in range(3) for _ in range(60)] + [f"single{i}" for i in range(180)]
+    )
+    parts = split(manifest, ABC, SplitSection()).table["part"].value_counts()
+    assert 60 < parts["val"] < 70
+    assert 200 < parts["train"] < 252
+
+
+def test_exclusive_labels_need_no_integer_programme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claims are met at the first seating where each unit has one label; `_settle` then has nothing to solve."""
+    monkeypatch.setattr("raresight.data.stratify.milp", None)
+    manifest = exclusive(["a"] * 50 + ["b"] * 3 + ["c"] * 2, [str(i) for i in range(55)])
+    for n_folds in (0, 5):
+        got = reached(manifest, ABC, split(manifest, ABC, SplitSection(folds=n_folds)))
+        assert [sum(label == name for label, _ in got) for name in "bc"] == [3, 2]
+
+
 def test_folds_spread_the_rare_class_and_keep_test_apart() -> None:
     labels = ["c"] * 12 + ["a"] * 188
     manifest = exclusive(labels, [str(i) for i in range(200)])
@@ -316,6 +339,18 @@ def test_pneumoniamnist_repeats_pictures_across_its_parts(data_root: Path) -> No
     task = Task("exclusive", ("normal", "pneumonia"))
     folds = split(manifest, task, SplitSection(group="case"), identical=identical)
     assert crossings(np.array(hashes, dtype=object), places(folds)) == {}
+
+
+def test_dermoscopy_keeps_lesions_whole_and_shares_true(data_root: Path) -> None:
+    """5,602 lesions of 7,508 images, 7 classes: each class's images within 3 points of its share of test."""
+    table = pd.read_csv(data_root / "ham10000" / "manifest.csv", dtype=str, keep_default_na=False)
+    manifest = Manifest(table.assign(case=table["image"]))
+    task = Task("exclusive", tuple(sorted(set(table["label"]))))
+    part = split(manifest, task, SplitSection(group="lesion_id")).table["part"]
+    assert crossings(manifest.column("lesion_id"), part.to_numpy(dtype=object)) == {}
+    shares = part.groupby(table["label"]).value_counts(normalize=True).unstack()
+    assert shares["test"].to_dict() == pytest.approx(dict.fromkeys(task.classes, 0.2), abs=0.03)
+    assert part.value_counts(normalize=True)["test"] == pytest.approx(0.2, abs=0.005)
 
 
 def test_real_size_splits_in_seconds(data_root: Path) -> None:
