@@ -40,16 +40,16 @@ class Look:
 
 LOOKS: dict[str, Look] = {
     "nevus": Look(
-        asymmetry=(0.0, 0.45),
-        border=(0.0, 0.40),
+        asymmetry=(0.0, 0.40),
+        border=(0.0, 0.35),
         n_colours=(1, 3),
-        diameter_mm=(3.0, 8.0),
+        diameter_mm=(2.8, 7.5),
         edge=(0.15, 0.55),
-        pigment=(0.55, 1.3),
+        pigment=(0.65, 1.3),
         colours=(
             ("light brown", "dark brown", "pink"),
             ("dark brown", "light brown", "black"),
-            ("pink", "light brown", "red"),
+            ("light brown", "dark brown", "tan"),
         ),
         structures={"network": 0.65, "globules": 0.40, "dots": 0.10, "veil": 0.02, "regression": 0.03, "vessels": 0.02},
     ),
@@ -59,9 +59,9 @@ LOOKS: dict[str, Look] = {
         n_colours=(1, 4),
         diameter_mm=(4.5, 11.5),
         edge=(0.05, 0.25),
-        pigment=(0.5, 1.15),
-        colours=(("tan", "dark brown", "light brown", "blue-grey"), ("light brown", "tan", "pink", "black")),
-        structures={"cysts": 0.70, "openings": 0.55, "ridges": 0.65, "network": 0.15, "vessels": 0.05, "veil": 0.06},
+        pigment=(0.7, 1.3),
+        colours=(("tan", "light brown", "dark brown", "blue-grey"), ("tan", "dark brown", "pink", "black")),
+        structures={"cysts": 0.80, "openings": 0.60, "ridges": 0.75, "network": 0.10, "vessels": 0.05, "veil": 0.06},
     ),
     "bcc": Look(
         asymmetry=(0.1, 0.75),
@@ -69,22 +69,22 @@ LOOKS: dict[str, Look] = {
         n_colours=(1, 4),
         diameter_mm=(3.5, 10.0),
         edge=(0.25, 0.75),
-        pigment=(0.45, 1.1),
-        colours=(("pink", "red", "blue-grey", "white"), ("pink", "light brown", "blue-grey", "red")),
-        structures={"vessels": 0.75, "nests": 0.55, "ulcer": 0.30, "cysts": 0.10, "network": 0.04, "veil": 0.08},
+        pigment=(0.7, 1.3),
+        colours=(("pink", "red", "blue-grey", "white"), ("pink", "white", "light brown", "red")),
+        structures={"vessels": 0.90, "nests": 0.60, "ulcer": 0.30, "cysts": 0.10, "network": 0.04, "veil": 0.08},
     ),
     "melanoma": Look(
-        asymmetry=(0.25, 1.0),
-        border=(0.25, 1.0),
-        n_colours=(2, 6),
+        asymmetry=(0.3, 1.0),
+        border=(0.3, 1.0),
+        n_colours=(3, 6),
         diameter_mm=(4.5, 13.0),
         edge=(0.08, 0.45),
-        pigment=(0.7, 1.55),
+        pigment=(0.9, 1.6),
         colours=(
             ("dark brown", "black", "light brown", "blue-grey", "red", "white"),
-            ("light brown", "dark brown", "pink", "blue-grey", "black", "white"),
+            ("dark brown", "blue-grey", "light brown", "pink", "black", "white"),
         ),
-        structures={"network": 0.60, "dots": 0.60, "globules": 0.30, "veil": 0.50, "regression": 0.35, "vessels": 0.10},
+        structures={"network": 0.60, "dots": 0.60, "globules": 0.30, "veil": 0.60, "regression": 0.40, "vessels": 0.08},
     ),
     "dermatofibroma": Look(
         asymmetry=(0.0, 0.40),
@@ -92,18 +92,18 @@ LOOKS: dict[str, Look] = {
         n_colours=(1, 3),
         diameter_mm=(3.5, 8.0),
         edge=(0.45, 0.90),
-        pigment=(0.4, 0.95),
+        pigment=(0.6, 1.1),
         colours=(("light brown", "pink", "tan"), ("pink", "light brown", "red")),
-        structures={"scar": 0.85, "network": 0.60, "globules": 0.10, "vessels": 0.04},
+        structures={"scar": 0.95, "network": 0.60, "globules": 0.10, "vessels": 0.04},
     ),
 }
 
 MIMICS: dict[str, dict[str, float]] = {
-    "nevus": {"melanoma": 0.05, "dermatofibroma": 0.015, "keratosis": 0.03, "bcc": 0.015},
-    "keratosis": {"melanoma": 0.06, "nevus": 0.08, "bcc": 0.04},
-    "bcc": {"nevus": 0.06, "keratosis": 0.06, "melanoma": 0.04},
-    "melanoma": {"nevus": 0.14, "keratosis": 0.06, "bcc": 0.03},
-    "dermatofibroma": {"nevus": 0.12, "bcc": 0.05},
+    "nevus": {"melanoma": 0.020, "keratosis": 0.015, "bcc": 0.010, "dermatofibroma": 0.003},
+    "keratosis": {"nevus": 0.06, "melanoma": 0.03, "bcc": 0.02},
+    "bcc": {"nevus": 0.05, "keratosis": 0.04, "melanoma": 0.02},
+    "melanoma": {"nevus": 0.10, "keratosis": 0.04, "bcc": 0.02},
+    "dermatofibroma": {"nevus": 0.10, "bcc": 0.03},
 }
 """Probability that a lesion of the first diagnosis looks like the second: the errors no classifier can avoid."""
 
@@ -140,7 +140,7 @@ def diagnosis(index: int, offset: float) -> str:
 
 
 def draw_lesion(label: str, rng: np.random.Generator) -> Lesion:
-    """Draw one lesion of diagnosis `label`, in one case out of ten or so with the look of another one."""
+    """Draw one lesion of diagnosis `label`, now and then with the look of another one."""
     look = LOOKS[_look_of(label, rng)]
     low, high = look.diameter_mm
     # log-normal, because sizes are skewed; 1.2816 standard deviations hold the 10th to the 90th percentile

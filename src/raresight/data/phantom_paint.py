@@ -16,7 +16,7 @@ from raresight.data.phantom_camera import View, photograph
 from raresight.data.phantom_lesion import Lesion
 from raresight.data.phantom_texture import Texture, smooth_step
 
-FIELD_MM = 17.0
+FIELD_MM = 15.0
 """Width of the skin seen by the camera at zoom 1."""
 _OVERSAMPLE = 2
 
@@ -28,7 +28,7 @@ _DENSITY: dict[str, tuple[float, float, float]] = {
     "red": (0.10, 0.78, 0.60),
     "pink": (0.03, 0.32, 0.20),
     "white": (-0.04, -0.12, -0.14),
-    "tan": (0.22, 0.36, 0.62),
+    "tan": (0.22, 0.38, 0.70),
 }
 """Optical density (red, green, blue) that a colour adds to the skin."""
 

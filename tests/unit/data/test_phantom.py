@@ -12,6 +12,7 @@ from PIL import Image
 from raresight.core.errors import ConfigError
 from raresight.data.phantom import SHARES, SHORTCUT_CLASS, _photographs, make_phantom
 from raresight.data.phantom_lesion import diagnosis
+from raresight.data.phantom_paint import FIELD_MM
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,11 @@ def test_manifest_and_files_agree(phantom: Path) -> None:
 
 
 def test_the_mask_covers_the_drawn_diameter(phantom: Path) -> None:
-    """At zoom z the lesion's area is pi/4 (diameter z / 17 mm)^2 of the picture, z within [0.82, 1.35]."""
+    """At zoom z the lesion's area is pi/4 (diameter z / field of view)^2 of the picture, z within [0.82, 1.35]."""
     table = pd.read_csv(phantom)
-    small = table[table["diameter_mm"] < 9]  # larger ones may be cut off by the edge
+    small = table[table["diameter_mm"] < 8]  # larger ones may be cut off by the edge
     share = np.array([np.asarray(Image.open(phantom.parent / mask)).mean() for mask in small["mask"]])
-    zoom = np.sqrt(share / (np.pi / 4)) * 17 / small["diameter_mm"].to_numpy()
+    zoom = np.sqrt(share / (np.pi / 4)) * FIELD_MM / small["diameter_mm"].to_numpy()
     assert np.median(zoom) == pytest.approx((0.82 + 1.35) / 2, abs=0.06)
     assert zoom.min() > 0.82 * 0.8
     assert zoom.max() < 1.35 * 1.2
