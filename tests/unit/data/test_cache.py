@@ -260,8 +260,8 @@ def test_killed_builds_end_in_the_same_cache(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from raresight.core.manifest import Manifest\n"
         "from raresight.data import cache\n"
         "cache._STRETCH = 2; root = Path(sys.argv[1]); \n"
-        "cache.build_cache(Manifest.load(root / 'manifest.csv'), root, root / 'cache', size=32, channels=3, threads=1,\n"
-        "                  progress=lambda done, total: print(done, flush=True))\n"
+        "cache.build_cache(Manifest.load(root / 'manifest.csv'), root, root / 'cache', size=32, channels=3,\n"
+        "                  threads=1, progress=lambda done, total: print(done, flush=True))\n"
     )
     reached = []
     for stretches in (3, 7, 5):
