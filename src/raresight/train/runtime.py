@@ -112,7 +112,17 @@ def probe(config: StudyConfig, task: Task) -> dict[str, Any]:
     dtypes = ["fp32", "bf16"] if settings.precision == "auto" and device.type != "mps" else [settings.precision]
     dtypes = ["fp32"] if dtypes == ["auto"] else dtypes
     choices = [Runtime(device, dtype, layout, threads) for dtype in dtypes for layout in (False, True)]
-    batch, seconds = _time(choices, config, task)
+    batch, seconds, unsafe = _time(choices, config, task)
+    if choices[0] in unsafe:
+        raise _refused(
+            "RS-R45",
+            "train.precision",
+            f"bf16 on this CPU at {config.image.size} px",
+            "the images shrink to less than a filter's reach, where the CPU library leaves part of the bf16 gradients "
+            "unwritten, so that no two runs are equal",
+            "write `precision: fp32` (or `auto`), or use larger images",
+        )
+    seconds = {choice: value for choice, value in seconds.items() if choice not in unsafe}
     fastest = min(seconds, key=lambda choice: seconds[choice])
     chosen = fastest if seconds[fastest] * MARGIN <= seconds[choices[0]] else choices[0]
     return {
@@ -129,8 +139,8 @@ def probe(config: StudyConfig, task: Task) -> dict[str, Any]:
     }
 
 
-def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int, dict[Runtime, float]]:
-    """The batch used, and the least seconds of a forward and backward pass per choice, taken in turns."""
+def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int, dict[Runtime, float], list[Runtime]]:
+    """The batch used, the least seconds of a forward and backward pass per choice (in turns), and choices to avoid."""
     model = build(
         config.model.backbone,
         task,
@@ -148,12 +158,12 @@ def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int,
         placed.to(memory_format=layout)  # type: ignore[call-overload]
         x = torch.rand(batch, channels, side, side, device=choice.device).contiguous(memory_format=layout)
         y = torch.zeros(batch, task.n_classes, device=choice.device)
+        placed.zero_grad(set_to_none=True)
         choice.wait()
         start = time.perf_counter()
         with choice.autocast():
             logits = placed(x)
         binary_cross_entropy_with_logits(logits.float(), y).backward()
-        placed.zero_grad(set_to_none=True)
         choice.wait()
         return time.perf_counter() - start
 
@@ -161,7 +171,11 @@ def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int,
         torch.manual_seed(0)
         deadline = time.perf_counter() + PROBE_SECONDS
         small = min(2, config.train.batch) if config.train.batch > 1 else 2
-        per_image = min(once(plain, small) for _ in range(2)) / small
+        reference = Runtime(plain.device, "fp32", False, plain.threads)
+        per_image = min(once(reference, small) for _ in range(2)) / small
+        unsafe = [choice for choice in choices if choice.dtype == "bf16" and choice.device.type == "cpu"]
+        if unsafe and not _has_dead_taps(model, torch.rand(1, channels, side, side)):
+            unsafe = []
         # Every choice is warmed up once and timed at least once; half of the time is kept for the repeats.
         affordable = int(PROBE_SECONDS / 2 / (2 * len(choices) * per_image))
         batch = max(small, min(config.train.batch, affordable))
@@ -173,7 +187,40 @@ def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int,
         while time.perf_counter() + sum(seconds.values()) < deadline:
             for choice in choices:
                 seconds[choice] = min(seconds[choice], once(choice, batch))
-    return batch, seconds
+    return batch, seconds, unsafe
+
+
+def _has_dead_taps(model: nn.Module, x: torch.Tensor) -> bool:
+    starts = [tap * dilation - padding for tap in range(kernel)]
+    places = [range(start, start + n_out * stride, stride) for start in starts]
+
+    Its gradient is 0. oneDNN's bf16 kernels on the CPU may leave it unwritten, so that whatever the memory held ends up
+    in the weights; the outputs do not show it, but no two runs are equal (seen with torch 2.15).
+    """
+    found = []
+
+    def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        for axis, side in enumerate(inputs[0].shape[2:]):
+            padding = layer.padding[axis] if isinstance(layer.padding, tuple) else 0
+            reach = (layer.kernel_size[axis], layer.stride[axis], int(padding), layer.dilation[axis])
+            found.append(_unreached(side, *reach))
+
+    hooks = [layer.register_forward_pre_hook(look) for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    with torch.no_grad():
+        model.eval()(x)
+    for hook in hooks:
+        hook.remove()
+    return any(found)
+
+
+def _unreached(side: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
+    """Whether some tap of a one-dimensional filter only ever meets padding on an input of `side` pixels."""
+    n_out = (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    places = [
+        range(tap * dilation - padding, tap * dilation - padding + n_out * stride, stride) for tap in range(kernel)
+    ]
+    return any(not any(0 <= place < side for place in taps) for taps in places)
 
 
 def _label(choice: Runtime) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_study import CPU, Balanced, Bench, Retrained
+from tiny_study import CPU, Balanced, Bench, Retrained, make_cases
 from torch import nn
 
-from raresight.core.config import TrainSection, parse_config
+from raresight.core.config import ImageSection, TrainSection, parse_config
 from raresight.core.errors import ConfigError
 from raresight.core.task import Task
 from raresight.strategies.stack import Stack
@@ -93,7 +93,8 @@ def test_settled_leaves_no_trace() -> None:
 
 def test_the_probe_is_short_and_its_answer_is_a_runtime(bench: Bench) -> None:
     start = time.process_time()
-    lock = probe(bench.config, bench.config.problem)
+    config = bench.config.model_copy(update={"image": ImageSection(size=128)})
+    lock = probe(config, config.problem)
     assert time.process_time() - start < 8  # 2 s of steps, on one thread, and building the network
     assert json.loads(json.dumps(lock)) == lock
     assert {"device", "dtype", "channels_last", "threads", "torch", "processor"} <= set(lock)
@@ -106,8 +107,8 @@ def test_the_probe_is_short_and_its_answer_is_a_runtime(bench: Bench) -> None:
 def test_another_choice_must_be_fifteen_percent_faster(
     bench: Bench, fast: float, chosen: tuple[str, bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def timed(choices: list[Runtime], *args: Any) -> tuple[int, dict[Runtime, float]]:
-        return 8, {c: fast if (c.dtype, c.channels_last) == ("bf16", True) else 1.0 for c in choices}
+    def timed(choices: list[Runtime], *args: Any) -> tuple[int, dict[Runtime, float], list[Runtime]]:
+        return 8, {c: fast if (c.dtype, c.channels_last) == ("bf16", True) else 1.0 for c in choices}, []
 
     monkeypatch.setattr(runtime_module, "_time", timed)
     lock = probe(bench.config, bench.config.problem)
@@ -125,7 +126,35 @@ def test_what_this_machine_lacks_is_refused(bench: Bench, monkeypatch: pytest.Mo
         probe(config, config.problem)
 
 
+def test_bf16_is_avoided_on_the_cpu_where_images_shrink_below_a_filter(bench: Bench) -> None:
+    """16 px over stride 32 leave 1 x 1: eight of nine taps are never reached; oneDNN leaves their gradient unset."""
+    lock = probe(bench.config, bench.config.problem)
+    assert lock["dtype"] == "fp32"
+    assert set(lock["probe"]["ms_per_image"]) == {"fp32", "fp32 channels_last"}
+    asked = bench.with_train(precision="bf16").config
+    with pytest.raises(ConfigError, match="RS-R45"):
+        probe(asked, asked.problem)
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding", "unreached"),
+    [
+        (1, 3, 1, 1, True),
+        (2, 3, 1, 1, False),
+        (2, 3, 2, 1, True),
+        (4, 3, 2, 1, False),
+        (1, 1, 1, 0, False),
+        (7, 7, 2, 3, False),
+    ],
+)
+def test_taps_that_only_meet_padding(side: int, kernel: int, stride: int, padding: int, unreached: bool) -> None:
+    """By hand; for (2, 3, 2, 1) the one output sits at -1, 0, 1, of which -1 is padding."""
+    assert runtime_module._unreached(side, kernel, stride, padding, 1) is unreached
+
+
 def test_bf16_and_channels_last_train_and_resume_alike(bench: Bench) -> None:
+    bench.config = bench.config.model_copy(update={"image": ImageSection(size=128)})
+    bench.train_cases, bench.val_cases = make_cases(30, 0, size=128), make_cases(20, 1, size=128)
     bench.runtime = Runtime(torch.device("cpu"), "bf16", True, 1)
     one, two = bench.train("one", Retrained()), bench.train("two", Retrained())
     assert one.best.read_bytes() == two.best.read_bytes()
