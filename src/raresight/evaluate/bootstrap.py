@@ -21,18 +21,19 @@ def blocks(strata: np.ndarray, resamples: int, *names: object) -> Iterator[np.nd
     """Multiplicities of patients, `(G, B)` float64 in blocks of at most 128 resamples, drawn within strata.
 
     In each stratum of n patients, n are drawn with replacement (multinomial), so every resample holds as many patients
-    of it as the data do: a rare class never vanishes. `strata` is `(G,)`, any labels. `names` seed the draws; block b
-    draws from its own stream, so the first resamples are the same however many are asked for.
+    of it as the data do: a rare class never vanishes. `strata` is `(G,)`, any labels. `names` seed the draws; every
+    block and stratum draws from its own stream, so the first resamples are the same however many are asked for.
     """
     members = [np.flatnonzero(strata == value) for value in np.unique(strata)]
     for b, start in enumerate(range(0, resamples, BLOCK)):
-        rng = numpy_rng("bootstrap", *names, b)
-        weight = np.zeros((BLOCK, len(strata)))
-        for rows in members:
-            drawn = rng.integers(0, len(rows), size=(BLOCK, len(rows)), dtype=np.int32)
-            for r in range(BLOCK):
+        size = min(BLOCK, resamples - start)
+        weight = np.zeros((size, len(strata)))
+        for s, rows in enumerate(members):
+            rng = numpy_rng("bootstrap", *names, b, s)
+            drawn = rng.integers(0, len(rows), size=(size, len(rows)), dtype=np.int32)
+            for r in range(size):
                 weight[r, rows] = np.bincount(drawn[r], minlength=len(rows))
-        yield np.ascontiguousarray(weight[: resamples - start].T)
+        yield np.ascontiguousarray(weight.T)
 
 
 class Ranked:

@@ -43,9 +43,9 @@ def read_predictions(
     its own only if `one_image_per_patient` says so. With `labels=False` neither labels nor groups are needed, and an
     unlabelled table comes back, for a study that has its own.
 
-    Raises: `DataError` with all of: RS-P01 no group column, RS-P02 blank groups, RS-P09 missing class columns or unknown
-    labels (with the nearest known), RS-P12 labels other than 0, 1 or empty, RS-P16 unreadable file, RS-P41 rows
-    outside [0, 1] or not summing to 1, RS-P42 missing or non-finite scores, RS-P43 blank or repeated cases.
+    Raises: `DataError` with all of: RS-P01 no group column, RS-P02 blank groups, RS-P09 missing class columns or
+    unknown labels (with the nearest known), RS-P12 labels other than 0, 1 or empty, RS-P16 unreadable file, RS-P41
+    rows outside [0, 1] or not summing to 1, RS-P42 missing or non-finite scores, RS-P43 blank or repeated cases.
     `ConfigError` RS-C33 for an unknown `scores` or a mapping that names columns which are not there.
     """
     path = Path(path)
