@@ -191,8 +191,7 @@ def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int,
 
 
 def _has_dead_taps(model: nn.Module, x: torch.Tensor) -> bool:
-    starts = [tap * dilation - padding for tap in range(kernel)]
-    places = [range(start, start + n_out * stride, stride) for start in starts]
+    """Whether some filter has a tap that no pixel of its input reaches (a 3 x 3 filter on a 1 x 1 image has eight).
 
     Its gradient is 0. oneDNN's bf16 kernels on the CPU may leave it unwritten, so that whatever the memory held ends up
     in the weights; the outputs do not show it, but no two runs are equal (seen with torch 2.15).
