@@ -110,7 +110,7 @@ def test_unknown_labels_are_not_negatives() -> None:
 
 
 def test_expected_cost_by_hand() -> None:
-    # Ten cases, two with c0 of which one is missed, and one false alarm: (1 x 20 + 1) / 10; never alarming costs 0.8.
+    # Ten cases, two with c0, one of them missed, and one false alarm: (1 x 20 + 1) / 10; always alarming costs 0.8.
     target = np.eye(2)[[0, 0, 1, 1, 1, 1, 1, 1, 1, 1]]
     said = np.eye(2)[[0, 1, 0, 1, 1, 1, 1, 1, 1, 1]]
     rows = estimate(predictions("exclusive", target, 0.8 * said + 0.1), costs={"missed": {"c0": 20}}, resamples=50)
