@@ -9,7 +9,7 @@ import numpy as np
 from raresight.core.estimate import Estimate
 from raresight.core.predictions import Predictions
 from raresight.report.content import ArmResult, Content
-from raresight.report.words import class_name, listing, many, part_name, percent, plural, unit_of
+from raresight.report.words import class_name, listing, many, part_name, plural, unit_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Bounds:
     high: float
 
     def text(self) -> str:
-        return f"{_few(self.value)} ({_few(self.low)}–{_few(self.high)})"
+        return f"{_few(self.value)} ({self.low:,.0f}–{self.high:,.0f})"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def class_answers(content: Content) -> list[ClassAnswer]:
 
 
 def _answer(content: Content, arm: ArmResult, name: str) -> ClassAnswer:
-    recall, specificity = arm.find("recall", name), arm.find("specificity", name)
+    recall = arm.find("recall", name)
     known = recall is not None and recall.value is not None
     alarms, false_alarms, prevalence, assumed = alarm_rates(content, arm, name)
     return ClassAnswer(
@@ -88,9 +88,7 @@ def positives(estimate: Estimate) -> int:
     return estimate.n_patients if estimate.n_positive_patients is None else estimate.n_positive_patients
 
 
-def alarm_rates(
-    content: Content, arm: ArmResult, name: str
-) -> tuple[Bounds | None, Bounds | None, float | None, bool]:
+def alarm_rates(content: Content, arm: ArmResult, name: str) -> tuple[Bounds | None, Bounds | None, float | None, bool]:
     """All alarms and false alarms per 1,000 examined, the prevalence behind them, and whether it was assumed.
 
     False alarms are 1000 (1 - Sp)(1 - π). Where the evaluation gave no `alarms_per_1000`, all alarms are these plus
@@ -172,7 +170,7 @@ def acceptance(content: Content) -> list[Acceptance]:
         specificity = None if arm is None else arm.find("specificity", name)
         for key, rate in (("sensitivity_low", recall), ("specificity_low", specificity)):
             if key in wanted:
-                what = f"{class_name(name)}: {key.removesuffix('_low')} at least {percent(wanted[key])}"
+                what = f"{class_name(name)}: {key.removesuffix('_low')} at least {100 * wanted[key]:g}%"
                 answers.append(_judged(what, _bounds(rate, 100), 100 * wanted[key], True, rate))
         if "alarms_per_1000_max" in wanted:
             most = wanted["alarms_per_1000_max"]
@@ -188,8 +186,8 @@ def _judged(what: str, bounds: Bounds | None, limit: float, at_least: bool, behi
         return Acceptance(what, "cannot be shown", reason)
     met = bounds.low >= limit if at_least else bounds.high <= limit
     failed = bounds.high < limit if at_least else bounds.low > limit
-    seen = f"{bounds.text()}{'%' if at_least else ' per 1,000'}"
-    if behind is not None:
+    seen = f"{bounds.value:.0f}% (95% interval {bounds.low:.0f}–{bounds.high:.0f}%)" if at_least else f"{bounds.text()}"
+    if behind is not None and behind.metric == "recall":
         seen += f", {positives(behind)} with it"
     return Acceptance(what, "met" if met else "not met" if failed else "cannot be shown with so few patients", seen)
 
@@ -239,16 +237,20 @@ def opening_status(content: Content) -> tuple[str, str]:
         )
     if "ledger" in content.missing:
         return "Ledger broken", content.missing["ledger"].capitalize() + "."
+    who = plural(unit_of(content.group_by))
     times = [str(line["time"])[:10] for line in content.ledger]
     if not times:
         return (
             "Test part not opened",
-            "All figures are from the validation part: choices were made on these patients.",
+            f"All figures are from the validation part: choices were made on these {who}.",
         )
     if content.part == "val":
         return "Test part opened, not yet estimated", f"Opened on {times[-1]}; figures are from the {part_name('val')}."
     if len(times) == 1:
-        return "Test part opened once", f"On {times[0]}, after the plan was frozen; no choice was made on these patients."
+        return (
+            "Test part opened once",
+            f"On {times[0]}, after the plan was frozen; no choice was made on these {who}.",
+        )
     reason = str(content.ledger[-1].get("reason", ""))
     return (
         "Second-stage validation",

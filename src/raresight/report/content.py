@@ -60,7 +60,9 @@ class ArmResult:
         whole = (e for e in self.estimates if e.subgroup is None)
         return {(e.metric, e.class_, e.seed, e.operating_point): e for e in whole}
 
-    def find(self, metric: str, class_: str | None = None, *, seed: int | None = -1, point: str = "") -> Estimate | None:
+    def find(
+        self, metric: str, class_: str | None = None, *, seed: int | None = -1, point: str = ""
+    ) -> Estimate | None:
         """The estimate at the operating point that would be used: frozen, else tuned, else the default one."""
         seed = self.shown_seed if seed == -1 else seed
         for operating_point in (point,) if point else (*OPERATING_POINTS, None):
@@ -158,7 +160,9 @@ def from_study(folder: StudyFolder) -> Content:
     ledger = _ledger(folder, missing)
     number = next((n for n in range(len(ledger), 0, -1) if (folder.opening(n) / "estimates.json").exists()), None)
     arms, unfinished = _arms(folder, config, number)
-    compared = _read(folder.compare, missing, "compare", "the arms have not been compared; run `raresight compare`") or {}
+    compared = (
+        _read(folder.compare, missing, "compare", "the arms have not been compared; run `raresight compare`") or {}
+    )
     if not arms:
         missing["arms"] = "no arm is trained and evaluated yet; run `raresight train`, then `raresight evaluate`"
     return Content(

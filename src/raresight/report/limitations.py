@@ -34,7 +34,7 @@ def _conduct(content: Content) -> list[Limitation]:
             "external_validation",
             60,
             "No external validation: every image comes from the same collection as the training images.",
-            "Results usually fall at another hospital, camera or population. Validate the frozen model there, unchanged.",
+            "Results usually fall at another hospital or camera. Validate the frozen model there, unchanged.",
         ),
         Limitation(
             "clinical_evaluation",
@@ -55,7 +55,9 @@ def _conduct(content: Content) -> list[Limitation]:
         )
     if "ledger" in content.missing:
         found.append(
-            Limitation("ledger", 95, "The record of test openings was changed by hand.", content.missing["ledger"] + ".")
+            Limitation(
+                "ledger", 95, "The record of test openings was changed by hand.", content.missing["ledger"] + "."
+            )
         )
     if content.ledger is None:
         found.append(
@@ -150,7 +152,9 @@ def _numbers(content: Content) -> list[Limitation]:
                 f"Under {FEW_PATIENTS} {plural(one)} an interval is wide, and differences between arms go unseen.",
             )
         )
-    uncorrected = [a.name for a in content.arms if a.facts and a.facts.get("implied_prior", 0) is None and not a.outside]
+    uncorrected = [
+        a.name for a in content.arms if a.facts and a.facts.get("implied_prior", 0) is None and not a.outside
+    ]
     if uncorrected:
         found.append(
             Limitation(
@@ -182,7 +186,7 @@ def _data(content: Content) -> list[Limitation]:
                 "group_for_patient",
                 48,
                 f"{plural(one).capitalize()} stand in for patients.",
-                f"The split keeps {plural(one)} apart, but two {plural(one)} of one patient may lie in different parts.",
+                f"The split keeps {plural(one)} apart, but two of one patient may lie in different parts.",
             )
         )
     elif one == "image":
@@ -207,7 +211,9 @@ def _data(content: Content) -> list[Limitation]:
     if leaks is not None:
         if leaks.get("patients_shared"):
             found.append(
-                Limitation("leak", 99, f"{leaks['patients_shared']} {plural(one)} lie in two parts.", "The split leaks.")
+                Limitation(
+                    "leak", 99, f"{leaks['patients_shared']} {plural(one)} lie in two parts.", "The split leaks."
+                )
             )
         near = leaks.get("n_near_duplicate_pairs", len(leaks.get("near_duplicate_pairs", [])))
         if near:

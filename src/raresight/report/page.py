@@ -101,7 +101,8 @@ def summary(content: Content) -> dict[str, Any]:
         "critical": list(content.task.critical),
         "key_figures": [e.as_dict() for e in _key_figures(content)],
         "acceptance": [
-            {"criterion": one.criterion, "verdict": one.verdict, "evidence": one.evidence} for one in acceptance(content)
+            {"criterion": one.criterion, "verdict": one.verdict, "evidence": one.evidence}
+            for one in acceptance(content)
         ],
         "deploy": dict(content.deploy),
         "recommendation": list(content.recommendation),
@@ -116,7 +117,9 @@ def summary(content: Content) -> dict[str, Any]:
 @cache
 def _template() -> Any:
     loader = FileSystemLoader(FOLDER)
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     return environment.get_template("page.html")
 
 
@@ -160,15 +163,21 @@ def _recommended(content: Content) -> dict[str, Any]:
     name = content.deploy.get("arm")
     if not name:
         why = "there is only one arm" if len(content.arms) == 1 else None
-        reason = content.deploy.get("reason") or (f"not computed, because {why}" if why else content.why_missing("compare"))
+        reason = content.deploy.get("reason") or (
+            f"not computed, because {why}" if why else content.why_missing("compare")
+        )
         return {"arm": "", "reason": str(reason), "dissent": [], "classes": []}
     rows = []
     for row in content.recommendation:
         label = class_name(str(row["class"])) if row.get("class") else "all classes"
         rows.append({key: _told(row.get(key)) for key in ("arm", "reason", "evidence", "dissent")} | {"class": label})
-    watched = {class_name(one) for one in content.watched}
-    dissent = [f"{row['class']}: {row['dissent']}" for row in rows if row["dissent"] and row["class"] in watched]
-    dissent += [str(content.deploy["dissent"])] if content.deploy.get("dissent") else []
+    dissent = [str(content.deploy["dissent"])] if content.deploy.get("dissent") else []
+    for row in content.recommendation:
+        label, against = class_name(str(row.get("class"))), row.get("dissent")
+        if row.get("arm") not in (None, name):
+            dissent.append(f"for {label} alone, {row['arm']} is the better supported choice")
+        elif against and row.get("class") in content.watched:
+            dissent.append(f"{label}: {_told(against[0] if isinstance(against, list) else against)}")
     return {"arm": str(name), "reason": _told(content.deploy.get("reason")), "dissent": dissent, "classes": rows}
 
 
@@ -176,8 +185,12 @@ def _told(value: Any) -> str:
     """A recommendation's entry in words, whether it was given as text, as a list or as figures by name."""
     if value is None:
         return ""
+    if isinstance(value, dict) and "text" in value:
+        return str(value["text"])
     if isinstance(value, dict):
-        return "; ".join(f"{str(key).replace('_', ' ')} {_told(inner)}" for key, inner in value.items() if inner not in (None, ""))
+        return "; ".join(
+            f"{str(key).replace('_', ' ')} {_told(inner)}" for key, inner in value.items() if inner not in (None, "")
+        )
     if isinstance(value, list | tuple):
         return "; ".join(_told(inner) for inner in value)
     return f"{value:.3g}" if isinstance(value, float) else str(value)

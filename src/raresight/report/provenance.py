@@ -12,7 +12,11 @@ HASH_DIGITS = 16
 
 def provenance(content: Content) -> list[tuple[str, Table | str]]:
     """Titled tables, or the reason why one is missing."""
-    return [("Made with", _made(content)), ("Openings of the test part", _openings(content)), ("Files", _files(content))]
+    return [
+        ("Made with", _made(content)),
+        ("Openings of the test part", _openings(content)),
+        ("Files", _files(content)),
+    ]
 
 
 def _made(content: Content) -> Table | str:
@@ -22,13 +26,16 @@ def _made(content: Content) -> Table | str:
     config = content.config
     if config is not None:
         steps = f"{config.train.steps:,} steps" if config.train.steps else f"{config.train.epochs} epochs"
+        decision = f"per {config.decision.unit}"
+        decision += f", {config.decision.aggregate} over its images" if config.decision.unit != "image" else ""
         rows += [
             ("Seeds", ", ".join(map(str, config.seeds))),
             ("Split", f"by {config.split.group}, seed {config.split.seed}, {_shares(config.split)}"),
-            ("Decision", f"per {config.decision.unit}" + (f", {config.decision.aggregate} over its images" if config.decision.unit != "image" else "")),
+            ("Decision", decision),
             ("Images", f"{config.image.size} px, preset {config.image.preset}"),
             ("Model", f"{config.model.backbone}, {'pretrained' if config.model.pretrained else 'from scratch'}"),
-            ("Training", f"{steps}, batch {config.train.batch}, {config.train.optimiser}, checkpoint by {config.train.select}"),
+            ("Training", f"{steps}, batch {config.train.batch}, {config.train.optimiser}"),
+            ("Checkpoint chosen by", f"{config.train.select} on the validation part"),
         ]  # fmt: skip
     if content.lock is None:
         return table(("What", "Value"), [*rows, ("Machine", content.why_missing("lock"))])

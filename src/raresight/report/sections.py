@@ -44,7 +44,7 @@ class Section:
 
 def sections(content: Content) -> list[Section]:
     """Everything after page one, limitations, provenance and glossary aside."""
-    unit, who = content.unit, plural(unit_of(content.group_by))
+    who = plural(unit_of(content.group_by))
     part = part_name(content.part)
     on = f"On the {part}" + (": choices were made on these patients." if content.part == "val" else ".")
     return [
@@ -59,11 +59,11 @@ def sections(content: Content) -> list[Section]:
         Section("classes", "What is found, and how many alarms are right", on, (_drawn(forest, content),)),
         Section("confusions", "What is taken for what", on,
                 (_drawn(confusion, content), _drawn(mistaken, content, "Confusions that matter most"))),
-        Section("curves", "At other thresholds", f"{on} How the figures would move if alarms were raised sooner or later.",
+        Section("curves", "At other thresholds", f"{on} How the figures move if alarms are raised sooner or later.",
                 (_drawn(curves, content),)),
         Section("reliability", "Do the probabilities mean what they say", on, (_drawn(reliability, content),)),
         Section("arms", "The ways of training, side by side",
-                f"Each arm is one way of handling the imbalance, trained on the same {unit}s for the same number of steps.",
+                "Each arm is one way of handling the imbalance, trained on the same images for equally many steps.",
                 (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
                  _methods(content), _macro(content), _exploratory(content))),
         Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
@@ -100,10 +100,18 @@ def _methods(content: Content) -> Item:
         return Item("What the arms are", absent=content.why_missing("arms"))
     rows = []
     for arm in content.arms:
-        made = "predictions made elsewhere" if arm.outside else ", ".join(arm.methods) or "plain training, nothing changed"
+        made = (
+            "predictions made elsewhere" if arm.outside else ", ".join(arm.methods) or "plain training, nothing changed"
+        )
         findings = "; ".join(str(f) for f in arm.facts.get("findings", []) or [])
         prior = arm.facts.get("implied_prior", "absent")
-        known = {"absent": "not known"}.get(prior) if isinstance(prior, str) else "not correctable" if prior is None else "corrected"
+        known = (
+            {"absent": "not known"}.get(prior)
+            if isinstance(prior, str)
+            else "not correctable"
+            if prior is None
+            else "corrected"
+        )
         rows.append((arm.name, made, ", ".join(map(str, arm.seeds)) or "pooled", str(known), findings))
     head = ("Arm", "Methods, in the order a batch meets them", "Seeds", "Shift of class balance", "Remarks")
     return Item("What the arms are", table=table(head, rows))
@@ -124,8 +132,8 @@ def _exploratory(content: Content) -> Item:
         why = content.why_missing("compare") if not content.comparisons else "not computed, because none were asked for"
         return Item(title, absent=why)
     macros = [row for row in rest if not row.get("class") or row["class"] in content.watched]
-    return Item(title, figure=Figure("", "", f"Not declared beforehand, not corrected: {len(macros)} differences to "
-                                     "form ideas with, none to conclude from.", comparisons(content, macros)))  # fmt: skip
+    caption = f"Not declared beforehand, not corrected: {len(macros)} differences to form ideas with, not conclusions."
+    return Item(title, figure=Figure("", "", caption, comparisons(content, macros)))
 
 
 def flow_boxes(content: Content) -> list[dict[str, object]]:
@@ -134,10 +142,12 @@ def flow_boxes(content: Content) -> list[dict[str, object]]:
         return []
     who = unit_of(content.group_by)
     counted = lambda n: many(n["images"], "image") + (f" of {many(n['patients'], who)}" if who != "image" else "")  # noqa: E731
-    boxes: list[dict[str, object]] = [{"title": "Read", "text": counted(content.flow["read"]), "lines": []}]
+    boxes: list[dict[str, object]] = [
+        {"title": "Read", "text": counted(content.flow["read"]), "lines": [], "all": True}
+    ]
     if content.flow.get("aside"):
         boxes.append({"title": "Set aside", "text": many(content.flow["aside"], "image"),
-                      "lines": ["could not be used; see data/issues.jsonl"]})  # fmt: skip
+                      "lines": ["could not be used; see data/issues.jsonl"], "all": False})  # fmt: skip
     folds = content.flow.get("folds", 0)
     for part in content.flow["parts"]:
         lines = [
@@ -150,5 +160,5 @@ def flow_boxes(content: Content) -> list[dict[str, object]]:
             title = f"Training and validation, in {folds} folds"
         if part["part"] == content.part:
             title += " (shown here)"
-        boxes.append({"title": title, "text": counted(part), "lines": lines})
+        boxes.append({"title": title, "text": counted(part), "lines": lines, "all": False})
     return boxes

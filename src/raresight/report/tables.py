@@ -47,7 +47,9 @@ class Table:
     note: str = ""
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str] | Row], numeric: Iterable[int] = (), note: str = "") -> Table:
+def table(
+    head: Sequence[str], rows: Iterable[Sequence[str] | Row], numeric: Iterable[int] = (), note: str = ""
+) -> Table:
     made = tuple(row if isinstance(row, Row) else Row(tuple(row)) for row in rows)
     return Table(tuple(head), made, frozenset(numeric), note)
 
@@ -86,10 +88,17 @@ def per_class(content: Content, metrics: Sequence[str]) -> Table:
         found = [None if arm is None else arm.find(metric, name) for metric in metrics]
         first = next((e for e in found if e is not None), None)
         n = DASH if first is None else many(positives(first), who)
-        notes = "; ".join(dict.fromkeys(f"{metric_name(m)}: {remark(e)}" for m, e in zip(metrics, found, strict=True) if remark(e)))
+        notes = "; ".join(
+            dict.fromkeys(f"{metric_name(m)}: {remark(e)}" for m, e in zip(metrics, found, strict=True) if remark(e))
+        )
         worst = "blank" if any(mark(e) == "blank" for e in found[:1]) else "wide" if any(mark(e) for e in found) else ""
         rows.append(Row((class_name(name), n, *(figure(e) for e in found), notes), worst))
-    head = ("Class", "With the class", *(metric_name(m).capitalize() if m != "auroc" else "AUROC" for m in metrics), "Remark")
+    head = (
+        "Class",
+        "With the class",
+        *(metric_name(m).capitalize() if m != "auroc" else "AUROC" for m in metrics),
+        "Remark",
+    )
     used = next((e.operating_point for e in arm.estimates if e.operating_point), None) if arm else None
     first = arm.find("recall", content.task.classes[0]) if arm else None
     used = first.operating_point if first is not None else used
@@ -127,7 +136,14 @@ def comparisons(content: Content, rows: Sequence[dict[str, object]]) -> Table:
         metric = str(row["metric"])
         difference, low, high = (row.get(key) for key in ("difference", "low", "high"))
         if isinstance(difference, int | float):
-            as_points = metric in {"recall", "recall_at_matched_specificity", "precision", "specificity", "accuracy", "balanced_accuracy"}
+            as_points = metric in {
+                "recall",
+                "recall_at_matched_specificity",
+                "precision",
+                "specificity",
+                "accuracy",
+                "balanced_accuracy",
+            }
             write = points if as_points else lambda value: f"{value:+.3f}".replace("-", "−")
             text = write(float(difference))
             if isinstance(low, int | float) and isinstance(high, int | float):

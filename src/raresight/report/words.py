@@ -101,14 +101,14 @@ def p_value(p: float | None) -> str:
 def points(difference: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     rounded = round(100 * difference)
-    return f"{'+' if rounded > 0 else '−' if rounded < 0 else '±'}{abs(rounded)}"
+    return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded)}"
 
 
 def interval(low: float | None, high: float | None, metric: str = "recall") -> str:
     if low is None or high is None:
         return ""
     if metric in PERCENT:
-        return f"{percent(low).removesuffix('%')}{DASH}{percent(high)}"
+        return f"{100 * low:.0f}{DASH}{100 * high:.0f}%"
     return f"{number(low)}{DASH}{number(high)}"
 
 

@@ -67,11 +67,14 @@ def confusion(content: Content) -> Figure | Absent:
     rows = []
     for i in order:
         cells = [
-            f"{percent(share[i, j])}: {counts[i, j]} ({patients[i, j]})" if total[i, 0] else "not estimable" for j in order
+            f"{percent(share[i, j])}: {counts[i, j]} ({patients[i, j]})" if total[i, 0] else "not estimable"
+            for j in order
         ]
         rows.append(Row((class_name(content.task.classes[i]), *cells), "" if total[i, 0] else "blank"))
-    caption = f"Each row adds to 100% of the {plural(content.unit)} that truly have the class; small figures count them."
-    note = f"Share of the row: {plural(content.unit)} (distinct {plural(one)}). At the most probable class, arm {arm.name}."
+    caption = (
+        f"Each row adds to 100% of the {plural(content.unit)} that truly have the class; small figures count them."
+    )
+    note = f"Share of the row: {plural(content.unit)} (distinct {plural(one)}). Most probable class, arm {arm.name}."
     alt = "Matrix of true classes against called classes, each row in percent. " + caption
     return Figure(svg, alt, caption, table(("Truly", *(f"called {c}" for c in codes)), rows, range(1, k + 1), note))
 

@@ -8,7 +8,8 @@ from raresight.evaluate.ranking import pr_points, roc_points
 from raresight.report.content import ArmResult, Content
 from raresight.report.figures.style import BLUE, FAINT, INK, SOFT, Absent, Figure, canvas, percent_axis, to_svg
 from raresight.report.tables import Row, mark, remark, table
-from raresight.report.words import class_name, figure as as_text, share
+from raresight.report.words import class_name, share
+from raresight.report.words import figure as as_text
 
 MOST = 4
 MOST_POINTS = 160
@@ -21,7 +22,7 @@ def curves(content: Content) -> Figure | Absent:
     names = content.watched[:MOST]
     compared = [arm] if content.reference in (None, arm) or not _has(content.reference) else [content.reference, arm]
     n = len(names)
-    with canvas(1.25 + 2 * 7.0 / max(n, 3)) as figure:
+    with canvas(0.75 + 2 * (7.0 / max(n, 3) - 0.05)) as figure:
         panels = figure.subplots(2, max(n, 3), squeeze=False)
         for empty in panels[:, n:].ravel():
             empty.set_axis_off()
@@ -45,11 +46,13 @@ def curves(content: Content) -> Figure | Absent:
                 axes.set_xlim(-0.02, 1.02)
                 axes.set_xticks([0, 0.5, 1], ["0", "50", "100%"])
                 axes.set_box_aspect(1)
-            roc.set_xlabel("false alarms among those without")
-            pr.set_xlabel("found among those with it")
-        panels[0][0].set_ylabel("found among those with it")
-        panels[1][0].set_ylabel("alarms that are right")
-        handles = [figure.axes[0].plot([], [], color=BLUE if a is arm else SOFT, lw=1.6, label=a.name)[0] for a in compared]
+            roc.set_xlabel("of those without: alarms")
+            pr.set_xlabel("of those with it: found")
+        panels[0][0].set_ylabel("of those with it: found")
+        panels[1][0].set_ylabel("of the alarms: right")
+        handles = [
+            figure.axes[0].plot([], [], color=BLUE if a is arm else SOFT, lw=1.6, label=a.name)[0] for a in compared
+        ]
         handles += figure.axes[0].plot([], [], "o", color=INK, ms=5, label="where alarms are raised")
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
         svg = to_svg(figure)
@@ -114,9 +117,9 @@ def _operating_point(arm: ArmResult, name: str, roc, pr) -> None:  # type: ignor
     if recall is None or recall.value is None:
         return
     if specificity is not None and specificity.value is not None:
-        roc.plot([1 - specificity.value], [recall.value], "o", color=INK, ms=5, zorder=4)
+        roc.plot([1 - specificity.value], [recall.value], "o", color=INK, ms=5, zorder=4, clip_on=False)
     if precision is not None and precision.value is not None:
-        pr.plot([recall.value], [precision.value], "o", color=INK, ms=5, zorder=4)
+        pr.plot([recall.value], [precision.value], "o", color=INK, ms=5, zorder=4, clip_on=False)
 
 
 def _prevalence(arm: ArmResult, name: str) -> float | None:

@@ -5,11 +5,26 @@ from __future__ import annotations
 from typing import Any
 
 from raresight.report.content import Content
-from raresight.report.figures.style import BLUE, CYCLE, FAINT, GREEN, HAIR, INK, MARKERS, SOFT, Absent, Figure, canvas, to_svg
+from raresight.report.figures.style import (
+    BLUE,
+    CYCLE,
+    FAINT,
+    GREEN,
+    HAIR,
+    INK,
+    MARKERS,
+    SOFT,
+    Absent,
+    Figure,
+    canvas,
+    to_svg,
+)
 from raresight.report.tables import Row, comparisons, table
-from raresight.report.words import class_name, figure as as_text, part_name, percent, points
+from raresight.report.words import class_name, part_name, percent, points
+from raresight.report.words import figure as as_text
 
 MOST = 3
+RING = {"boxstyle": "round,pad=0.35", "fc": "none", "ec": BLUE, "lw": 1.1}
 
 
 def declared(content: Content) -> list[dict[str, Any]]:
@@ -45,14 +60,15 @@ def differences(content: Content) -> Figure | Absent:
             axes.locator_params(axis="x", nbins=5)
             axes.grid(axis="x", color=HAIR, lw=0.6)
             axes.set_axisbelow(True)
-            axes.set_title(f"finds {class_name(name)}", fontsize=8.5, color=BLUE)
+            axes.set_title(class_name(name), fontsize=8.5, color=BLUE)
             axes.set_yticks(range(len(arms)), arms)
             axes.set_ylim(len(arms) - 0.5, -0.5)
             axes.spines["left"].set_visible(False)
         panels[0].tick_params(axis="y", colors=INK)
         for axes in panels[1:]:
             axes.tick_params(axis="y", labelleft=False)
-        figure.supxlabel(f"points of sensitivity gained (right) or lost (left) against {content.baseline}{matched}", fontsize=8.5,
+        label = f"points of sensitivity gained (right) or lost (left) against {content.baseline}{matched}"
+        figure.supxlabel(label, fontsize=8.5,
                          color=SOFT)  # fmt: skip
         svg = to_svg(figure)
     sure = [row for row in rows if row.get("p_adjusted") is not None and row["p_adjusted"] < 0.05]
@@ -103,7 +119,7 @@ def winners(content: Content) -> Figure | Absent:
                 axes.text(x, y, percent(estimate.value), ha="center", va="center", fontsize=8.5,
                           color=SOFT if wide else INK, weight="bold" if top else "normal",
                           style="italic" if wide else "normal",
-                          bbox={"boxstyle": "round,pad=0.35", "fc": "none", "ec": BLUE, "lw": 1.1} if top else None)  # fmt: skip
+                          bbox=RING if top else None)  # fmt: skip
             if y:
                 axes.axhline(y - 0.5, color=HAIR, lw=0.6)
         axes.set_xlim(-0.5, len(arms) - 0.5)

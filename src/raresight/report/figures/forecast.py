@@ -16,7 +16,7 @@ from raresight.report.figures.style import (
     to_svg,
 )
 from raresight.report.tables import Row, table
-from raresight.report.words import class_name, interval, part_name, percent, unit_of
+from raresight.report.words import class_name, interval, listing, part_name, percent, unit_of
 
 TOO_WIDE = 0.15
 
@@ -51,10 +51,10 @@ def forecast(content: Content) -> Figure | Absent:
         figure.legend(loc="outside upper right", ncols=2)
         svg = to_svg(figure)
     weak = [n for n in names if (half := known[n]["test"]["halfwidth"]) is None or half > TOO_WIDE]
-    caption = "The longer the bar, the less the part can show, whatever the model. "
+    caption = "The longer the bar, the less the part can show, whatever the model. Thin bars: wider than ±15 points. "
     if weak:
-        caption += f"Beyond ±{100 * TOO_WIDE:.0f} points on the test part: {', '.join(class_name(n) for n in weak)}."
-    head = ("Class", "Part", f"{who.capitalize()}s with it", "If 80% are found: interval", "If none is missed: at least",
+        caption += f"Too wide on the test part for {listing([class_name(n) for n in weak])}."
+    head = ("Class", "Part", f"{who.capitalize()}s with it", "If 80% are found", "If none is missed: at least",
             "Smallest gain it can show")  # fmt: skip
     note = "Gain: difference in sensitivity between two arms, found with power 80% at a two-sided 5%."
     return Figure(svg, "Bars of the expected width of each class's sensitivity interval. " + caption, caption,

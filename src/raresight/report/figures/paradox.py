@@ -19,7 +19,8 @@ from raresight.report.figures.style import (
     to_svg,
 )
 from raresight.report.tables import Row, mark, table
-from raresight.report.words import class_name, figure as as_text, percent
+from raresight.report.words import class_name, percent
+from raresight.report.words import figure as as_text
 
 MOST_CLASSES = 3
 TRIVIAL = "without looking"
@@ -28,7 +29,9 @@ TRIVIAL = "without looking"
 def paradox(content: Content) -> Figure | Absent:
     arms = [arm for arm in content.arms if arm.find("accuracy") is not None]
     if not arms:
-        return Absent(content.why_missing("arms") if not content.arms else "not computed, because no accuracy was given")
+        return Absent(
+            content.why_missing("arms") if not content.arms else "not computed, because no accuracy was given"
+        )
     first = next((arm.predictions[0] for arm in arms if arm.predictions), None)
     trivial = None if first is None else trivial_accuracy(first.target, content.task.kind)
     trivial = None if trivial is None or np.isnan(trivial) else trivial
@@ -37,9 +40,9 @@ def paradox(content: Content) -> Figure | Absent:
     default = {"exclusive": "argmax", "independent": "0.5"}[content.task.kind]
     names = [TRIVIAL, *(arm.name for arm in arms)]
     rows = []
-    with canvas(0.75 + 0.27 * len(names)) as figure:
+    with canvas(0.9 + 0.27 * len(names)) as figure:
         panels = figure.subplots(1, 1 + len(classes), sharey=True, squeeze=False)[0]
-        for axes, title in zip(panels, ["accuracy", *(f"finds {class_name(n)}" for n in classes)], strict=True):
+        for axes, title in zip(panels, ["accuracy", *(f"finds\n{class_name(n)}" for n in classes)], strict=True):
             axes.set_title(title, fontsize=8.5, color=SOFT if title == "accuracy" else BLUE)
             percent_axis(axes)
             axes.set_xticks([0, 0.5, 1], ["0", "50", "100%"])
@@ -47,7 +50,7 @@ def paradox(content: Content) -> Figure | Absent:
             panels[0].plot([trivial], [0], "X", color=SOFT, ms=7)
         for axes, name in zip(panels[1:], classes, strict=True):
             if name in present:
-                axes.plot([0], [0], "X", color=SOFT, ms=7)
+                axes.plot([0], [0], "X", color=SOFT, ms=7, clip_on=False, zorder=4)
         for y, arm in enumerate(arms, start=1):
             interval_mark(panels[0], y, arm.find("accuracy"), SOFT)
             for axes, name in zip(panels[1:], classes, strict=True):

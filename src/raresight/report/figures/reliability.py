@@ -6,7 +6,8 @@ from raresight.evaluate.calibration import reliability as reliability_points
 from raresight.report.content import Content
 from raresight.report.figures.style import BLUE, FAINT, SOFT, Absent, Figure, canvas, percent_axis, to_svg
 from raresight.report.tables import Row, table
-from raresight.report.words import class_name, figure as as_text, listing
+from raresight.report.words import class_name, listing
+from raresight.report.words import figure as as_text
 
 MOST = 4
 
@@ -23,7 +24,7 @@ def reliability(content: Content) -> Figure | Absent:
         found[name] = reliability_points(target[:, k], prob[:, k], predictions.patient)
     names = content.watched[:MOST]
     n = max(len(names), 3)
-    with canvas(0.75 + 7.0 / n) as figure:
+    with canvas(0.3 + 7.0 / n) as figure:
         panels = figure.subplots(1, n, squeeze=False)[0]
         for empty in panels[len(names) :]:
             empty.set_axis_off()
@@ -37,7 +38,9 @@ def reliability(content: Content) -> Figure | Absent:
                 for p in points:
                     axes.plot([p["mean_prob"]] * 2, [p["low"], p["high"]], color=BLUE, lw=1.2)
             else:
-                axes.text(0.5, 0.5, _wrapped(reason), ha="center", va="center", color=SOFT, fontsize=7.5, style="italic")
+                axes.text(
+                    0.5, 0.5, _wrapped(reason), ha="center", va="center", color=SOFT, fontsize=7.5, style="italic"
+                )
             percent_axis(axes, "y")
             axes.set_xlim(-0.02, 1.02)
             axes.set_xticks([0, 0.5, 1], ["0", "50", "100%"])
@@ -49,8 +52,12 @@ def reliability(content: Content) -> Figure | Absent:
     for name in content.rarest_first:
         points, reason = found[name]
         ratio = arm.find("expected_observed_ratio", name)
-        curve = "; ".join(f"{100 * p['mean_prob']:.0f}% → {100 * p['observed']:.0f}% ({100 * p['low']:.0f}–{100 * p['high']:.0f}%)" for p in points)
-        rows.append(Row((class_name(name), as_text(ratio), as_text(arm.find("ece", name)), curve or f"no curve: {reason}"),
+        curve = "; ".join(
+            f"{100 * p['mean_prob']:.0f}% → {100 * p['observed']:.0f}% ({100 * p['low']:.0f}–{100 * p['high']:.0f}%)"
+            for p in points
+        )
+        error = as_text(arm.find("ece", name))
+        rows.append(Row((class_name(name), as_text(ratio), error, curve or f"no curve: {reason}"),
                         "" if points else "blank"))  # fmt: skip
     off = [
         class_name(name)
@@ -61,9 +68,13 @@ def reliability(content: Content) -> Figure | Absent:
     caption = "On the dashed line, probabilities mean what they say. "
     caption += f"Expected and observed numbers disagree for {listing(off)}." if off else ""
     state = "after calibration" if arm.calibrated else "as given, without calibration"
-    note = f"Probabilities {state}. Expected / observed: 1 is right, above 1 it cries wolf. Small ECE alone proves little."
+    note = (
+        f"Probabilities {state}. Expected / observed: 1 is right, above 1 it cries wolf. Small ECE alone proves little."
+    )
     head = ("Class", "Expected / observed", "ECE", "Probability given → share that has it")
-    return Figure(svg, "Reliability curves of the critical classes. " + caption, caption, table(head, rows, (1, 2), note))
+    return Figure(
+        svg, "Reliability curves of the critical classes. " + caption, caption, table(head, rows, (1, 2), note)
+    )
 
 
 def _wrapped(text: str) -> str:

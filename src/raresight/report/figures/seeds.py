@@ -5,7 +5,8 @@ from __future__ import annotations
 from raresight.report.content import Content
 from raresight.report.figures.style import BLUE, FAINT, Absent, Figure, canvas, rows_axis, to_svg
 from raresight.report.tables import Row, table
-from raresight.report.words import class_name, figure as as_text, metric_name, percent
+from raresight.report.words import class_name, metric_name, percent
+from raresight.report.words import figure as as_text
 
 CHOICES = ("macro_f1", "balanced_accuracy", "macro_auprc")
 
@@ -30,7 +31,7 @@ def seeds(content: Content) -> Figure | Absent:
             axes.set_title(title, fontsize=8.5)
             axes.grid(axis="x", color="#dfe3e6", lw=0.6)
             axes.locator_params(axis="x", nbins=5)
-            if metric != "macro_f1" and metric != "macro_auprc":
+            if metric not in ("macro_f1", "macro_auprc"):
                 axes.xaxis.set_major_formatter(lambda value, _: percent(value))
             rows_axis(axes, [arm.name for arm in content.arms])
         for axes in panels[1:]:
@@ -42,4 +43,6 @@ def seeds(content: Content) -> Figure | Absent:
     caption = "Each dot is one training. Arms whose dots overlap are not told apart by chance in training alone."
     head = ("Arm", "Seed", *(title[0].upper() + title[1:] for _, _, title in wanted))
     alt = "One dot for every seed of every arm. "
-    return Figure(svg, alt + caption, caption, table(head, rows, range(1, 2 + len(wanted)), "95% intervals over patients."))
+    return Figure(
+        svg, alt + caption, caption, table(head, rows, range(1, 2 + len(wanted)), "95% intervals over patients.")
+    )

@@ -24,7 +24,7 @@ CYCLE = (VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLUE)
 MARKERS = ("s", "D", "^", "v", "P", "X")
 WIDTH = 7.0  # inches: a column of the page, 672 CSS pixels
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "raresight",
     "font.family": "sans-serif",
@@ -50,6 +50,7 @@ STYLE = {
     "lines.linewidth": 1.5,
     "hatch.linewidth": 0.6,
     "path.simplify": True,
+    "text.parse_math": False,
 }
 
 
@@ -90,8 +91,8 @@ def to_svg(figure: Canvas) -> str:
     text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r' xmlns(?::\w+)?="[^"]*"', "", text)
     text = re.sub(r' id="[A-Za-z]+[\w.]*_\d+"', "", text)
-    text = re.sub(r"font: ([\d.]+px) 'DejaVu Sans'[^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"font: (\w+) ([\d.]+px) 'DejaVu Sans'[^;\"]*", r"font-weight: \1; font-size: \2", text)
+    text = re.sub(r" ?font-family: [^;\"]*;", "", text)
+    text = re.sub(r' transform="rotate\(-0 [^)]*\)"', "", text)
     text = re.sub(r"(\d+\.\d\d)\d+", r"\1", text)
     text = re.sub(r"<g>\s*</g>", "", text)
     text = re.sub(r"\n\s*", "\n", text)
@@ -133,6 +134,6 @@ def interval_mark(axes: Axes, y: float, estimate: Any, colour: str, marker: str 
     wide = estimate.status == "wide"
     if estimate.low is not None and estimate.high is not None:
         axes.plot([estimate.low, estimate.high], [y, y], color=FAINT if wide else colour, lw=1.3 if wide else 1.8,
-                  solid_capstyle="butt", zorder=2)  # fmt: skip
+                  solid_capstyle="butt", zorder=2, clip_on=False)  # fmt: skip
     axes.plot([estimate.value], [y], marker, ms=size, mfc="white" if wide else colour, zorder=3,
-              mec=SOFT if wide else colour, mew=1.1)  # fmt: skip
+              mec=SOFT if wide else colour, mew=1.1, clip_on=False)  # fmt: skip

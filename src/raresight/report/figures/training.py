@@ -51,7 +51,9 @@ def training(content: Content) -> Figure | Absent:
                     )
                 )
             )
-    caption = "The mark shows the checkpoint that was kept. Losses of different arms are not comparable with one another."
+    caption = (
+        "The mark shows the checkpoint that was kept. Losses of different arms are not comparable with one another."
+    )
     head = ("Arm", "Seed", "Steps", "Last loss", "Step kept", f"{metric_name(rule)} there")
     alt = "Training loss and validation score of every arm against optimiser steps. "
     return Figure(svg, alt + caption, caption, table(head, rows, (1, 2, 3, 4, 5)))
