@@ -188,7 +188,7 @@ def test_unknown_labels_do_not_count_as_facts(method: type[Strategy], kind: str)
 
 @every
 def test_class_order_does_not_matter(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
-    order = torch.tensor([2, 0, 1])
+    order = torch.tensor([2, 1, 0])  # not a rotation: weights off by one class would rotate along
     data = make_data(kind, space)
     turned = Data(data.x, data.target[:, order], data.mask[:, order], kind, tuple(CLASSES[i] for i in order))
     stack, stack_turned = stack_of(data, one := method()), stack_of(turned, other := method())
@@ -308,6 +308,24 @@ def test_deployed_gives_the_weights_back(method: type[Strategy]) -> None:
     with pytest.raises(RuntimeError, match="validation broke"), stack.deployed(model):
         raise RuntimeError("validation broke")
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
+def test_a_step_of_length_zero_leaves_every_bit(method: type[Strategy]) -> None:
+    """Whatever `step` does on its way, only the optimiser moves the weights; here it does not."""
+    stack = stack_of(make_data("exclusive", ()), method())
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(100, generator=rng))
+
+    def closure(rows: Tensor | None = None) -> Tensor:
+        weight.grad = None
+        loss = (weight**4).sum()
+        loss.backward()
+        return loss.detach()
+
+    before = weight.detach().clone()
+    stack.step(closure, torch.optim.SGD([weight], lr=0.0), {})
+    assert torch.equal(weight, before)
 
 
 # combinations
