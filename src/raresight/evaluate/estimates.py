@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from raresight.core.estimate import Estimate
 from raresight.core.predictions import Predictions
 from raresight.evaluate import cost
+from raresight.evaluate.arrays import as_predictions
 from raresight.evaluate.bootstrap import blocks, percentile
 from raresight.evaluate.calibration import ece, equal_mass_bins, expected_observed
 from raresight.evaluate.counts import DEFAULT_POINT, Counts, count, decide, ratio, trivial_accuracy
@@ -62,6 +64,14 @@ def estimate(
     `not_estimable` with the reason, and macro figures say over how many classes they run.
     """
     return _Estimates(predictions, calibrated or predictions, thresholds, operating, unit, costs, resamples, seed).all()
+
+
+def from_arrays(
+    y: Any, p: Any, *, groups: Any, classes: Sequence[str], kind: str = "exclusive", costs: Any = None
+) -> list[Estimate]:
+    """`estimate` for plain arrays: labels and probabilities `(N, K)`, patient ids `(N,)`; see `as_predictions`."""
+    cost.check_costs(costs, classes)
+    return estimate(as_predictions(y, p, groups=groups, classes=classes, kind=kind), costs=costs)
 
 
 class _Estimates:
@@ -143,9 +153,6 @@ class _Estimates:
             row = replace(row, threshold=None)
             names = ("recall", "precision", "specificity", "npv", "f1", "alarms_per_1000")
             return [not_estimable(replace(row, metric=name), reason) for name in names]
-        optimistic = ""
-        if point.name == "tuned" and row.part != "test":
-            optimistic = "the threshold was chosen on this same part: optimistic"
         patient, positive, negative = self.patient, y == 1, y == 0
         recall, specificity = rate(alarm[positive], patient[positive]), rate(~alarm[negative], patient[negative])
         alarmed, silent = alarm & (positive | negative), ~alarm & (positive | negative)
@@ -163,7 +170,14 @@ class _Estimates:
         f1 = float(count(y[:, None], alarm[:, None]).f1[0])
         rows.append(self._bootstrapped(replace(row, metric="f1"), f1, drawn.get(f"f1@{point.name}"), absent))
         rows += deployed(row, recall, specificity, self.deployed[k], alarm[~np.isnan(y)], patient[~np.isnan(y)])
-        return [replace(r, reason="; ".join(filter(None, [r.reason, optimistic]))) for r in rows]
+        return [self._frank(r) for r in rows]
+
+    def _frank(self, row: Estimate) -> Estimate:
+        """The row, which says so where its threshold was chosen on the very cases that it judges."""
+        if row.operating_point != "tuned" or row.part == "test":
+            return row
+        note = "the threshold was chosen on this same part: optimistic"
+        return replace(row, reason="; ".join(filter(None, [row.reason, note])))
 
     def _calibration(self, base: Estimate, k: int, absent: str) -> list[Estimate]:
         y, patient = self.target[:, k], self.patient
@@ -255,7 +269,7 @@ class _Estimates:
         for name, value in macro_areas(self.target, self.prob).items():
             made = self._bootstrapped(replace(self.common, metric=name), value, drawn.get(name), "")
             rows.append(over_classes(made, over, smallest))
-        return rows
+        return [self._frank(row) for row in rows]
 
     def _accuracy(self, row: Estimate, point: Point) -> Estimate:
         known = ~np.isnan(self.target).any(axis=1)
