@@ -72,6 +72,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--table", type=Path)
     return parser.parse_args()
 
@@ -89,6 +90,7 @@ def set_up(options: argparse.Namespace, dataset: dict[str, Any]) -> None:
     config["image"]["size"] = dataset["size"]
     config["model"] = {"backbone": options.backbone, "pretrained": False}
     config["train"] = {"steps": options.steps, "batch": 64, "lr": 1e-3, "select": "macro_auprc"}
+    config["train"]["precision"] = options.precision
     config["seeds"] = options.seeds
     config["arms"] = dataset["arms"]
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

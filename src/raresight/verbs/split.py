@@ -30,7 +30,7 @@ def split(study: OpenStudy) -> dict[str, Any]:
         small = thumbnails(study.cache.pixels, rows)
         identical = dict(zip(facts["case"], facts["pixel_hash"], strict=True))
     if settings.column:
-        folds = splitting.supplied(study.manifest, settings, identical=identical)
+        folds = splitting.supplied(study.manifest, settings, identical=identical, task=study.task)
     else:
         folds = splitting.split(study.manifest, study.task, settings, identical=identical)
     proof = leaks(study.manifest, folds, facts, group_by=settings.group, thumbnails=small)
