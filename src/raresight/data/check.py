@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from raresight.core.config import DataSection
-from raresight.core.errors import Problem, listed, nearest
+from raresight.core.errors import Problem, nearest
 from raresight.core.manifest import LABEL_PREFIX, Manifest
 from raresight.core.task import Task
 from raresight.data import ids, places
-from raresight.data.labels import NO_FINDING, folded, no_finding_beside
+from raresight.data.labels import NO_FINDING, folded, no_finding_beside, unknown_labels
 from raresight.data.tables import absent_column
 from raresight.data.text import empty
 
@@ -79,26 +79,8 @@ def _exclusive(manifest: Manifest, task: Task, data: DataSection, file: str) -> 
     if "label" not in manifest.table:
         columns = list(manifest.table.columns)
         return [absent_column(file, "label", columns, nearest("label", columns))]
-    label = manifest.table["label"]
-    problems = []
-    strange = [name for name in pd.unique(label) if name and name not in task.classes]
-    for name in strange:
-        rows = np.flatnonzero(label == name)
-        close = nearest(name, task.classes)
-        problems.append(
-            Problem(
-                code="RS-M09",
-                level="error",
-                file=file,
-                row=int(rows[0]) + 2,
-                column="label",
-                found=f"unknown label {name!r}" + (f" ({len(rows)} rows)" if len(rows) > 1 else ""),
-                why="it would silently become a class of its own, or be lost",
-                remedy=f"did you mean '{close}'?"
-                if close
-                else f"the classes are {listed(task.classes, 20)} (task.classes)",
-            )
-        )
+    rows = np.arange(len(manifest)) + 2
+    problems = unknown_labels(manifest.table["label"], rows, file, "label", task.classes)
     if data.uncertain == "refuse":
         problems += _uncertain(manifest.table[["label"]], file)
     return problems

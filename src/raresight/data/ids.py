@@ -68,6 +68,8 @@ def look_alikes(manifest: Manifest, file: str) -> list[Problem]:
         plain = (
             written.str.casefold().str.replace(r"\s+", "", regex=True).str.replace(r"(?<!\d)0+(?=\d)", "", regex=True)
         )
+        twice = plain.duplicated(keep=False)
+        written, plain = written[twice], plain[twice]
         alike = written.groupby(plain.to_numpy(dtype=object), sort=True).agg(list)
         pairs = [names for names in alike if len(names) > 1]
         if pairs:

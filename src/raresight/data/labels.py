@@ -8,17 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from raresight.core.config import DataSection
-from raresight.core.errors import Problem, listed, nearest
+from raresight.core.errors import DataError, Problem, listed, nearest
 from raresight.core.manifest import LABEL_PREFIX, Manifest
 from raresight.core.task import Kind
 
 NO_FINDING = "No Finding"
 SEPARATORS = "|;,/&+"
+MOST_CLASSES = 1000
+MOST_TOLD = 20  # problems of one kind that a reader would look at
 MISSING = {"", "nan", "na", "n/a", "null", "<na>"}  # compared without case; "none" may be a class
 VALUES = {
     **dict.fromkeys(("0", "0.0", "no", "n", "false", "negative", "absent"), "0"),
@@ -58,14 +61,15 @@ def exclusive(cells: pd.Series, rows: np.ndarray, file: str, *, known: Sequence[
     """One class a case. With `known`, a label outside it is an error; without, two spellings of one class are."""
     column = str(cells.name)
     label = cells.where(~is_missing(cells), "")
-    if known is None and not _spellings(label[label != ""], rows, file, column):
-        label = label.str.strip()
-    present = [name for name in pd.unique(label) if name != ""]
-    problems = (
-        _unknown(label, rows, file, column, known) if known else _spellings(label[label != ""], rows, file, column)
-    )
-    classes = list(known) if known else in_order(present)
-    return Labels(pd.DataFrame({"label": label}), "exclusive", in_order(classes), problems)
+    if known:
+        problems = unknown_labels(label, rows, file, column, known)
+        return Labels(pd.DataFrame({"label": label}), "exclusive", in_order(known), problems)
+    named = (label != "").to_numpy()
+    _countable(label[named].nunique(), rows, file, column)
+    problems = _spellings(label[named], rows[named], file, column)
+    label = label if problems else label.str.strip()
+    classes = in_order(list(pd.unique(label[named])))
+    return Labels(pd.DataFrame({"label": label}), "exclusive", classes, problems)
 
 
 def separated(
@@ -86,9 +90,10 @@ def separated(
     problems = _mixed_separators(parts, first_row, file, column, separator)
     diseases = flat[np.array([folded(name) != folded(NO_FINDING) for name in flat], dtype=bool)]
     disease_rows = flat_rows[diseases.index.to_numpy()]
-    problems += _unknown(diseases, disease_rows, file, column, known) if known else []
+    problems += unknown_labels(diseases, disease_rows, file, column, known) if known else []
     problems += [] if known else _spellings(diseases, disease_rows, file, column)
-    classes = in_order(list(known) if known else sorted(set(diseases)))
+    classes = in_order(list(known) if known else list(set(diseases)))
+    _countable(len(classes), rows, file, column)
     position = {name: k for k, name in enumerate(classes)}
     table = np.zeros((len(written), len(classes) + 1), dtype=np.int8)
     for u, names in enumerate(parts):
@@ -169,46 +174,62 @@ def _parts(cell: str, separator: str) -> list[str]:
 
 def _spellings(cells: pd.Series, rows: np.ndarray, file: str, column: str) -> list[Problem]:
     """RS-M09: names that differ by case, spaces or `_` alone, each beside the more frequent spelling."""
-    counts = cells.value_counts()
+    met = _met(cells, rows).sort_values("count", ascending=False, kind="stable")
     by_fold: dict[str, list[str]] = {}
-    for name in counts.index:
+    for name in met.index:
         by_fold.setdefault(folded(name), []).append(name)
-    values = cells.to_numpy(dtype=object)
-    places = rows if len(rows) == len(cells) else rows[cells.index.to_numpy()]
-    return [
-        _wrong_label(variant, int(counts[variant]), int(places[np.argmax(values == variant)]), file, column, names[0])
-        for names in by_fold.values()
-        for variant in names[1:]
-    ]
+    wrong = [(variant, names[0]) for names in by_fold.values() for variant in names[1:]]
+    return [_wrong_label(name, met.loc[name], file, column, usual) for name, usual in wrong[:MOST_TOLD]]
 
 
-def _unknown(cells: pd.Series, rows: np.ndarray, file: str, column: str, known: Sequence[str]) -> list[Problem]:
+def unknown_labels(cells: pd.Series, rows: np.ndarray, file: str, column: str, known: Sequence[str]) -> list[Problem]:
     """RS-M09: names outside `known`, each once, at its first row, with the nearest known name."""
-    values = cells.to_numpy(dtype=object)
-    strange = [name for name in pd.unique(values) if name != "" and name not in set(known)]
-    return [
-        _wrong_label(
-            name,
-            int((values == name).sum()),
-            int(rows[np.argmax(values == name)]),
-            file,
-            column,
-            nearest(name, known),
-            known,
-        )
-        for name in strange
+    met = _met(cells, rows)
+    strange = met[~met.index.isin([*known, ""])]
+    told = [
+        _wrong_label(name, met.loc[name], file, column, nearest(name, known), known)
+        for name in strange.index[:MOST_TOLD]
     ]
+    if len(strange) > MOST_TOLD:
+        row = int(strange["row"].iloc[MOST_TOLD])
+        told.append(_too_many(len(strange) - MOST_TOLD, "more unknown labels", row, file, column))
+    return told
 
 
-def _wrong_label(
-    name: str, count: int, row: int, file: str, column: str, close: str | None, known: Sequence[str] = ()
-) -> Problem:
-    times = f" ({count} rows)" if count > 1 else ""
+def _met(cells: pd.Series, rows: np.ndarray) -> pd.DataFrame:
+    """Every name in order of appearance, with `count` and the `row` where it is first met."""
+    codes, names = pd.factorize(cells.to_numpy(dtype=object))
+    first = np.unique(codes, return_index=True)[1]
+    columns = {"count": np.bincount(codes, minlength=len(names)), "row": rows[first]}
+    return pd.DataFrame(columns, index=pd.Index(names, dtype=object))
+
+
+def _countable(n_classes: int, rows: np.ndarray, file: str, column: str) -> None:
+    """Refuse a column of free text or of ids before a table of all its values is made."""
+    if n_classes > MOST_CLASSES:
+        raise DataError(_too_many(n_classes, "different labels", int(rows[0]), file, column))
+
+
+def _too_many(count: int, what: str, row: int, file: str, column: str) -> Problem:
     return Problem(
         code="RS-M09",
         level="error",
         file=file,
         row=row,
+        column=column,
+        found=f"{count} {what}",
+        why="this looks like free text or ids, not like classes",
+        remedy="name the column that holds the class: --label-col",
+    )
+
+
+def _wrong_label(name: str, met: Any, file: str, column: str, close: str | None, known: Sequence[str] = ()) -> Problem:
+    times = f" ({met['count']} rows)" if met["count"] > 1 else ""
+    return Problem(
+        code="RS-M09",
+        level="error",
+        file=file,
+        row=int(met["row"]),
         column=column,
         found=f"unknown label {name!r}{times}",
         why="it would silently become a class of its own, or be lost",

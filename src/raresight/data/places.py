@@ -13,6 +13,8 @@ from raresight.core.errors import Problem
 from raresight.core.manifest import LABEL_PREFIX, Manifest
 
 ABSOLUTE = r"^(?:[/\\~]|[A-Za-z]:[/\\]|[A-Za-z][A-Za-z0-9+.-]+://)"
+MOST_TOLD = 20  # contradictions listed; the count is in each of them
+MOST_NAMED = 100  # classes looked for in paths
 MISSING_LIMIT = 0.01  # single missing files are quarantined when images are decoded; more than this is a wrong root
 
 
@@ -56,17 +58,20 @@ def repeated(manifest: Manifest, file: str) -> list[Problem]:
     labels = [name for name in table.columns if name == "label" or str(name).startswith(LABEL_PREFIX)]
     said = [*labels, *(["patient_id"] if "patient_id" in table else [])]
     copies = table.loc[twice, said].assign(path=path[twice], row=np.flatnonzero(twice) + 2)
+    by_path = copies.groupby("path", sort=False)
+    several = by_path[said].nunique() > 1
+    contradictory = several.index[several.any(axis=1)]
     problems = []
-    for name, rows in copies.groupby("path", sort=False):
-        numbers = rows["row"].tolist()
-        differing = [column for column in said if rows[column].nunique() > 1]
-        if differing:
-            column = differing[0]
-            told = ", ".join(f"row {n}: {value!r}" for n, value in zip(numbers[:4], rows[column], strict=False))
-            problems.append(_contradiction(file, numbers[-1], column, str(name), told))
-        else:
-            problems += [_duplicate(file, number, str(name), numbers[0]) for number in numbers[1:]]
-    return problems
+    for name in contradictory[:MOST_TOLD]:
+        rows = by_path.get_group(name)
+        column = said[int(np.argmax(several.loc[name].to_numpy()))]
+        told = ", ".join(f"row {n}: {value!r}" for n, value in zip(rows["row"].iloc[:4], rows[column], strict=False))
+        problems.append(_contradiction(file, int(rows["row"].iloc[-1]), column, str(name), told, len(contradictory)))
+    agreeing = copies[~copies["path"].isin(contradictory)]
+    first = agreeing.groupby("path")["row"].transform("first")
+    later = agreeing["row"] != first
+    again = zip(agreeing["row"][later], agreeing["path"][later], first[later], strict=True)
+    return problems + [_duplicate(file, int(row), str(name), int(before)) for row, name, before in again]
 
 
 def outside(manifest: Manifest, file: str, root: Path, columns: tuple[str, ...] = ("image", "mask")) -> list[Problem]:
@@ -118,7 +123,7 @@ def absent(manifest: Manifest, file: str, root: Path) -> list[Problem]:
 
 def telling(manifest: Manifest, file: str) -> list[Problem]:
     """Item 15: the folder or the file name gives the label away. Looks at 5,000 rows, evenly spaced."""
-    if "label" not in manifest.table:
+    if "label" not in manifest.table or manifest.table["label"].nunique() > MOST_NAMED:
         return []
     step = max(1, len(manifest) // 5000)
     label = manifest.table["label"].iloc[::step]
@@ -191,14 +196,15 @@ def _links(paths: pd.Series, file: str, column: str, root: Path) -> list[Problem
     return [_escape(file, int(away[0]) + 2, column, str(paths.iloc[away[0]]), len(away), root)]
 
 
-def _contradiction(file: str, row: int, column: str, image: str, told: str) -> Problem:
+def _contradiction(file: str, row: int, column: str, image: str, told: str, count: int) -> Problem:
+    among = f" (one of {count} such images)" if count > 1 else ""
     return Problem(
         code="RS-M05",
         level="error",
         file=file,
         row=row,
         column=column,
-        found=f"image '{image}' stands in several rows with different values: {told}",
+        found=f"image '{image}' stands in several rows with different values: {told}{among}",
         why="one picture cannot be both; the model would be trained against itself",
         remedy="keep the row that is right; several findings of one image belong into one row",
     )

@@ -151,10 +151,8 @@ def patients_or_problem(
 
 
 def supplied_split(table: pd.DataFrame, column: str | None) -> str | None:
-    """`column` where it holds a split: a value beyond `unassigned` and empty."""
+    """`column` where it holds a split: a part's name somewhere. Other values in it are for `split` to refuse."""
     if column is None or column not in table:
         return None
-    values = set(table[column].str.strip().str.casefold()) - {"", "unassigned"}
-    return (
-        column if values and values <= {"train", "training", "val", "valid", "validation", "test", "testing"} else None
-    )
+    values = set(table[column].str.strip().str.casefold())
+    return column if values & {"train", "training", "val", "valid", "validation", "test", "testing"} else None

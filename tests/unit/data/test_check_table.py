@@ -282,3 +282,15 @@ def test_any_manifest_is_judged(
         for found in check(given_, task, DataSection(), tmp_path_factory.getbasetemp()):
             assert found.row is None or 1 <= found.row <= len(rows) + 1
             assert found.remedy
+
+
+def test_a_hundred_thousand_wrong_rows_are_told_briefly(study: Path) -> None:
+    n = 100_000
+    ids = [str(i) for i in range(n)]
+    found = problems(
+        study, manifest(n, image=[f"{i // 2}.png" for i in range(n)], patient_id=ids, label=ids), images=True
+    )
+    assert len(found) < 60
+    assert sum(each.code == "RS-M09" for each in found) == 21  # twenty, and how many more there are
+    assert "99980 more unknown labels" in [each.found for each in found if each.code == "RS-M09"][-1]
+    assert "one of 50000 such images" in next(each.found for each in found if each.code == "RS-M05")

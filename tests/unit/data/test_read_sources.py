@@ -382,3 +382,15 @@ def test_a_manifest_of_our_own_comes_back_unchanged(tmp_path: Path) -> None:
     Manifest(ours).save(tmp_path / "manifest.csv")
     reading = read("csv", tmp_path, ReadOptions(no_images=True))
     pd.testing.assert_frame_equal(reading.manifest.table, ours, check_dtype=False, check_column_type=False)
+
+
+def test_csv_free_text_is_no_label(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.png,{mark}finding {i},{i}\n" for i in range(1001) for mark in ("", "a|"))
+    path = table(tmp_path / "t.csv", "image,label,patient_id\n" + rows)
+    for separator in (None, "#"):
+        with pytest.raises(DataError) as caught:
+            read("csv", path, ReadOptions(no_images=True, label_sep=separator))
+        (found,) = caught.value.problems
+        assert (found.code, found.column) == ("RS-M09", "label")
+        assert "different labels" in found.found
+        assert "--label-col" in found.remedy
