@@ -186,7 +186,7 @@ def _judged(what: str, bounds: Bounds | None, limit: float, at_least: bool, behi
         return Acceptance(what, "cannot be shown", reason)
     met = bounds.low >= limit if at_least else bounds.high <= limit
     failed = bounds.high < limit if at_least else bounds.low > limit
-    seen = f"{bounds.value:.0f}% (95% interval {bounds.low:.0f}–{bounds.high:.0f}%)" if at_least else f"{bounds.text()}"
+    seen = f"{bounds.value:.0f}% ({bounds.low:.0f}–{bounds.high:.0f}%)" if at_least else f"{bounds.text()}"
     if behind is not None and behind.metric == "recall":
         seen += f", {positives(behind)} with it"
     return Acceptance(what, "met" if met else "not met" if failed else "cannot be shown with so few patients", seen)

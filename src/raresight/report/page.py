@@ -40,6 +40,7 @@ from raresight.report.words import (
 
 FOLDER = Path(__file__).parent
 MOST_DRAWN = 4
+MOST_TOLD = 3
 KEY_METRICS = ("recall", "precision", "specificity", "auroc", "auprc", "alarms_per_1000")
 
 
@@ -175,7 +176,8 @@ def _recommended(content: Content) -> dict[str, Any]:
     for row in content.recommendation:
         label, against = class_name(str(row.get("class"))), row.get("dissent")
         if row.get("arm") not in (None, name):
-            dissent.append(f"for {label} alone, {row['arm']} is the better supported choice")
+            better = f"{row['arm']} is better supported" if row["arm"] != content.baseline else "it shows no clear gain"
+            dissent.append(f"for {label} alone, {better}")
         elif against and row.get("class") in content.watched:
             dissent.append(f"{label}: {_told(against[0] if isinstance(against, list) else against)}")
     return {"arm": str(name), "reason": _told(content.deploy.get("reason")), "dissent": dissent, "classes": rows}
@@ -192,7 +194,8 @@ def _told(value: Any) -> str:
             f"{str(key).replace('_', ' ')} {_told(inner)}" for key, inner in value.items() if inner not in (None, "")
         )
     if isinstance(value, list | tuple):
-        return "; ".join(_told(inner) for inner in value)
+        more = f"; and {len(value) - MOST_TOLD} more" if len(value) > MOST_TOLD else ""
+        return "; ".join(_told(inner) for inner in value[:MOST_TOLD]) + more
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

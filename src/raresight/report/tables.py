@@ -120,11 +120,12 @@ def macro(content: Content) -> Table:
             cells.append(figure(estimate))
             if estimate is not None and estimate.reason:
                 remarks.setdefault(f"{metric_name(metric)}: {estimate.reason}")
-        seeds = f"seed {arm.shown_seed} of {len(arm.seeds)}" if arm.shown_seed is not None else "all, pooled"
         strong = "strong" if content.chosen is not None and arm.name == content.chosen.name else ""
-        rows.append(Row((arm.name, *cells, seeds), strong))
-    head = ("Arm", *(metric_name(m)[0].upper() + metric_name(m)[1:] for m in shown), "Seed shown")
+        rows.append(Row((arm.name, *cells), strong))
+    head = ("Arm", *(metric_name(m)[0].upper() + metric_name(m)[1:] for m in shown))
     note = f"95% intervals, alarms at {POINTS[default]}. A class that is not estimable enters no mean. "
+    several = [arm.shown_seed for arm in content.arms if arm.shown_seed is not None and len(arm.seeds) > 1]
+    note += f"Of several seeds the lowest is shown ({min(several)}); all stand below. " if several else ""
     note += "; ".join(remarks) + "." if remarks else ""
     return table(head, rows, range(1, 1 + len(shown)), note)
 
