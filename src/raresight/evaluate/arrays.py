@@ -21,7 +21,8 @@ def as_predictions(y: Any, p: Any, *, groups: Any, classes: Sequence[str], kind:
     says that every case is a patient of its own.
 
     Raises: `DataError` RS-P43 (shapes that do not agree), RS-P42 (scores that are not finite), RS-P41 (not
-    probabilities), RS-P12 (a kind that is not known, labels other than 0, 1 or NaN), RS-P09 (a class name that is not known).
+    probabilities), RS-P12 (a kind that is not known, labels other than 0, 1 or NaN), RS-P09 (a class name that is not
+    known).
     """
     if kind not in ("exclusive", "independent"):
         _refuse("RS-P12", "kind", repr(kind), "exclusive (one class a case) or independent (any number)")

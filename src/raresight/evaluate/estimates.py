@@ -208,11 +208,7 @@ class _Estimates:
             )
             # The bins stay those of the data: bins of each resample's own would bias it further upwards.
             drawn = self._ece_draws(y, p, known, k)
-            value = ece(y, p)
-            made = self._bootstrapped(error, value, drawn, "")
-            low, high = made.low, made.high
-            if low is not None and high is not None:
-                made = replace(made, low=min(low, value), high=max(high, value))
+            made = self._bootstrapped(error, ece(y, p), drawn, "")
             rows.append(replace(made, method=f"{BOOTSTRAP}; 10 bins of equal mass, biased upwards"))
         return rows
 
@@ -237,6 +233,8 @@ class _Estimates:
             return not_estimable(replace(row, method=method), "no resample can be estimated")
         behind = row.n_positive_patients if row.n_positive_patients is not None else row.n_patients
         low, high, edge = widened(value, low, high, behind)
+        # A resample repeats cases, which flatters AP and ECE: their percentiles may leave the value itself out.
+        low, high = min(low, value), max(high, value)
         note = f"{undefined} of {self.resamples} resamples undefined" if undefined else ""
         row = replace(row, value=value, low=low, high=high, method=EDGE if edge else method, reason=note)
         return judged(row, needs_positives=row.class_ is not None)
