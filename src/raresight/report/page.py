@@ -39,7 +39,8 @@ from raresight.report.words import (
 )
 
 FOLDER = Path(__file__).parent
-MOST_DRAWN = 4
+MOST_DRAWN = 3
+MOST_CRITERIA = 4
 MOST_TOLD = 3
 KEY_METRICS = ("recall", "precision", "specificity", "auroc", "auprc", "alarms_per_1000")
 
@@ -60,7 +61,8 @@ def render(content: Content) -> str:
         answers=[(one, Markup(icon_array(one, plural(content.unit)))) for one in answers[:MOST_DRAWN]],
         further=answers[MOST_DRAWN:],
         watched_are_critical=bool(content.task.critical),
-        acceptance=acceptance(content),
+        acceptance=sorted(acceptance(content), key=lambda one: one.verdict == "met"),
+        most_criteria=MOST_CRITERIA,
         may=may_conclude(content),
         may_not=may_not_conclude(content),
         unknown=_unknown(content, found),

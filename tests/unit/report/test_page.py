@@ -210,3 +210,13 @@ def in_memory(kind: str) -> Content:
     )
     arm = ArmResult("model", predictions=(predictions,), estimates=tuple(estimate(predictions, resamples=20)))
     return Content(task=task, arms=(arm,))
+
+
+def test_the_trivial_classifier_finds_only_what_it_always_says() -> None:
+    """Pleural thickening is there in 9 of 10 cases, so always answering yes finds all of it, and no hernia."""
+    from raresight.report.figures.paradox import paradox
+    from raresight.report.figures.style import Figure
+
+    figure = paradox(in_memory("exclusive"))
+    assert isinstance(figure, Figure)
+    assert figure.table.rows[0].cells[1:] == ("90% by construction", "0% by construction", "100% by construction")

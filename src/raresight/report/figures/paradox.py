@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from raresight.core.estimate import Estimate
+from raresight.core.predictions import Predictions
 from raresight.evaluate.counts import trivial_accuracy
 from raresight.report.content import Content
 from raresight.report.figures.style import (
@@ -37,6 +38,7 @@ def paradox(content: Content) -> Figure | Absent:
     trivial = None if trivial is None or np.isnan(trivial) else trivial
     present = {n for n in content.watched if (e := arms[0].find("recall", n)) is not None and e.value is not None}
     classes = content.watched[:MOST_CLASSES]
+    finds = {name: _found_without_looking(first, name) for name in present}
     default = {"exclusive": "argmax", "independent": "0.5"}[content.task.kind]
     names = [TRIVIAL, *(arm.name for arm in arms)]
     rows = []
@@ -50,7 +52,7 @@ def paradox(content: Content) -> Figure | Absent:
             panels[0].plot([trivial], [0], "X", color=SOFT, ms=7)
         for axes, name in zip(panels[1:], classes, strict=True):
             if name in present:
-                axes.plot([0], [0], "X", color=SOFT, ms=7, clip_on=False, zorder=4)
+                axes.plot([finds[name]], [0], "X", color=SOFT, ms=7, clip_on=False, zorder=4)
         for y, arm in enumerate(arms, start=1):
             interval_mark(panels[0], y, arm.find("accuracy"), SOFT)
             for axes, name in zip(panels[1:], classes, strict=True):
@@ -60,7 +62,7 @@ def paradox(content: Content) -> Figure | Absent:
             axes.tick_params(axis="y", labelleft=False)
             axes.spines["left"].set_visible(False)
         svg = to_svg(figure)
-    zero = ["0% by construction" if name in present else "not estimable" for name in content.watched]
+    zero = [f"{percent(finds[n])} by construction" if n in present else "not estimable" for n in content.watched]
     rows.append(Row((TRIVIAL, "not computed" if trivial is None else f"{percent(trivial)} by construction", *zero)))
     for arm in arms:
         recalls = [_recall(arm.find("recall", n, point=default), arm.find("recall", n)) for n in content.watched]
@@ -78,3 +80,12 @@ def paradox(content: Content) -> Figure | Absent:
 
 def _recall(at_default: Estimate | None, otherwise: Estimate | None) -> Estimate | None:
     return at_default if at_default is not None else otherwise
+
+
+def _found_without_looking(predictions: Predictions | None, name: str) -> float:
+    """1 for a class that the trivial classifier always names (the commonest, or a label commoner than not), else 0."""
+    if predictions is None:
+        return 0.0
+    share = np.nanmean(predictions.target, axis=0)
+    k = predictions.task.index(name)
+    return float(share[k] == share.max() if predictions.task.kind == "exclusive" else share[k] > 0.5)
