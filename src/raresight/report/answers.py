@@ -139,6 +139,9 @@ def _mistaken(content: Content, arm: ArmResult, name: str) -> str:
     if shown is None or content.task.kind != "exclusive":
         return ""
     predictions, threshold = shown[0], shown[1].get(name)
+    recall = arm.find("recall", name)
+    if threshold is None and recall is not None and recall.operating_point in ("tuned", "frozen"):
+        return ""  # these are not the probabilities that the threshold was applied to
     missed = missed_rows(predictions, name, threshold)
     if not missed.any():
         return ""
@@ -198,7 +201,7 @@ def may_conclude(content: Content) -> list[str]:
     if not content.arms:
         return ["Nothing yet: no arm is trained and evaluated."]
     patients = plural(unit_of(content.group_by))
-    if content.part == "test":
+    if content.part == "test" and content.ledger:
         return [
             f"How often the model finds each class in {patients} of this data set that no choice was made on, "
             "within the intervals given.",

@@ -8,7 +8,7 @@ import pytest
 
 from raresight.core.estimate import Estimate
 from raresight.core.task import Task
-from raresight.report.answers import acceptance, class_answers, opening_status
+from raresight.report.answers import acceptance, class_answers, may_conclude, opening_status
 from raresight.report.content import ArmResult, Content
 from raresight.report.limitations import limitations
 from raresight.report.words import figure, listing, many, percent, points, share
@@ -114,3 +114,11 @@ def test_numbers_in_words() -> None:
     assert figure(made("recall", 0.9, 0.8, 0.96)) == "90% (80–96%)"
     assert figure(made("recall", None, None, None)) == "not estimable"
     assert figure(None) == "not computed"
+
+
+def test_predictions_from_elsewhere_never_claim_that_no_choice_was_made() -> None:
+    """`score` calls its files the test part, but without a ledger nobody knows what was chosen on them."""
+    said = " ".join(may_conclude(content(made("recall", 0.9, 0.8, 0.96))))
+    assert "no choice was made" not in said
+    line = {"opening": 1, "time": "2025-01-02T00:00:00+00:00", "reason": "first opening"}
+    assert "no choice was made" in " ".join(may_conclude(content(made("recall", 0.9, 0.8, 0.96), ledger=(line,))))
