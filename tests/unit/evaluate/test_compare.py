@@ -90,6 +90,17 @@ def test_several_seeds_are_a_second_level() -> None:
     assert row["high"] - row["low"] > alone["high"] - alone["low"], "seeds that disagree must widen the interval"
 
 
+def test_equal_seeds_are_drawn_in_pairs() -> None:
+    """Two seeds that differ from each other, but not between the arms, leave no difference in any resample."""
+    base = drawn("exclusive", critical=("c0",))
+    runs = [noisy(base, 1), noisy(base, 2, 2.0)]
+    rows = compare({"a": runs, "b": runs}, baseline="a", part="val", **QUICK)
+    assert all(row["method"].startswith("no patient tells the arms apart") for row in rows)
+    other = [replace(run, seed=run.seed + 10) for run in runs]
+    rows = compare({"a": runs, "b": other}, baseline="a", part="val", **QUICK)
+    assert any(row["method"].startswith("paired patient bootstrap") for row in rows)
+
+
 def test_an_absent_class_has_no_difference() -> None:
     base = drawn("independent", critical=("c0",))
     base = replace(base, table=base.table.assign(label_c0=0.0))

@@ -142,6 +142,12 @@ def test_threshold_of_youden_and_of_cost_by_hand() -> None:
     assert tune(given, costs=costs).thresholds["c0"]["recall"] == 0.5
 
 
+def test_of_equally_good_thresholds_the_one_with_more_recall() -> None:
+    # Falling + - + -: J is 1/2 after the first and again after the third.
+    given = predictions("independent", np.array([[1.0], [0], [1], [0]]), np.array([[0.9], [0.8], [0.7], [0.3]]))
+    assert tune(given).thresholds["c0"]["recall"] == 1
+
+
 def test_dearer_misses_lower_the_threshold() -> None:
     given = drawn("exclusive")
     chosen = [tune(given, costs={"missed": {"c0": c}}).values["c0"] for c in (2.0, 20.0, 200.0)]

@@ -7,12 +7,14 @@ import time
 
 import numpy as np
 import pytest
+from prediction_tables import predictions
 from scipy.stats import norm, t
 from sklearn import metrics
 from statsmodels.stats.proportion import proportion_confint
 
 from raresight.evaluate import intervals, ranking
 from raresight.evaluate.bootstrap import Ranked, blocks, percentile
+from raresight.evaluate.resampled import Resampled
 
 REPLICATES = 1000
 
@@ -135,6 +137,13 @@ def test_bootstrap_draws_are_multinomial_and_prefix_stable() -> None:
     # In strata of 10, multiplicities have mean 1 and variance 1 - 1/10.
     assert many.mean() == 1
     assert many.var() == pytest.approx(1 - 1 / 10, abs=0.03)
+
+
+def test_macro_figures_are_drawn_within_the_rarest_class_of_a_patient() -> None:
+    target = np.array([[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1], [0, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]])
+    given = predictions("independent", target.astype(float), np.full((8, 3), 0.5), [0, 0, 1, 1, 2, 3, 4, 5])
+    # Patients 0 to 5 hold classes {0, 2}, {1, 2}, {1}, {2}, {2} and none; 0 is rarest, then 1, then 2.
+    assert Resampled(given).rarest.tolist() == [0, 1, 1, 2, 2, 3]
 
 
 def test_resamples_without_positives_are_counted_and_not_scored() -> None:
