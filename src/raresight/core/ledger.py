@@ -23,9 +23,7 @@ def openings(path: Path) -> list[dict[str, Any]]:
         return []
     try:
         lines = read_jsonl(path)
-        chained = all(
-            line["previous_sha256"] == (sha256_of(lines[i - 1]) if i else "") for i, line in enumerate(lines)
-        )
+        chained = all(line["previous_sha256"] == (sha256_of(lines[i - 1]) if i else "") for i, line in enumerate(lines))
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError):
         chained = False
     if not chained:

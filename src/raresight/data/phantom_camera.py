@@ -39,11 +39,11 @@ def photograph(image: np.ndarray, view: View, width: int) -> np.ndarray:
     across, down = axis[None, :], axis[:, None]
     radius = np.hypot(across, down)
     light = 1 + view.slope[0] * across + view.slope[1] * down - 0.10 * radius**2
-    image = image * light[..., None] * np.float32(view.gains)
+    image = image * light[..., None] * np.array(view.gains, dtype=np.float32)
     if view.hair:
         strands = _hairs(view, width, rng)[..., None]
-        image = image * (1 - strands) + strands * np.float32(
-            [0.16, 0.11, 0.09] if view.dark_hair else [0.72, 0.60, 0.48]
+        image = image * (1 - strands) + strands * np.array(
+            [0.16, 0.11, 0.09] if view.dark_hair else [0.72, 0.60, 0.48], dtype=np.float32
         )
     for _ in range(int(view.glare * 6)):
         x, y = rng.uniform(-0.8, 0.8, size=2)

@@ -53,7 +53,9 @@ def paint(lesion: Lesion, tone: float, view: View, size: int, texture: Texture) 
     rho = _border(lesion, u, v, texture)
     image = _lesion(image, lesion, rho, u, v, texture)
     if lesion.strength("vessels"):
-        image *= np.exp(-_vessels(lesion, view, half_mm, width, rho)[..., None] * np.float32([0.15, 0.85, 0.65]))
+        image *= np.exp(
+            -_vessels(lesion, view, half_mm, width, rho)[..., None] * np.array([0.15, 0.85, 0.65], dtype=np.float32)
+        )
     image = photograph(image, view, width)
     image = image.reshape(size, _OVERSAMPLE, size, _OVERSAMPLE, 3).mean(axis=(1, 3))
     image = ndimage.gaussian_filter(image, (view.focus_px * size / 96,) * 2 + (0,), mode="nearest")
@@ -69,11 +71,11 @@ def _skin(u: np.ndarray, v: np.ndarray, tone: float, seed: int, texture: Texture
     blotches = texture.field(u, v, 6.0, rng) * 0.03 + texture.field(u, v, 0.45, rng) * 0.025
     flush = texture.field(u, v, 2.5, rng) * rng.uniform(0.005, 0.045)
     furrows = np.abs(texture.field(u, v, 0.9, rng))
-    density = (blotches + 0.05 * np.exp(-6 * furrows))[..., None] * np.float32([0.6, 1.0, 1.1])
-    density += flush[..., None] * np.float32([0.15, 1.0, 0.75])
+    density = (blotches + 0.05 * np.exp(-6 * furrows))[..., None] * np.array([0.6, 1.0, 1.1], dtype=np.float32)
+    density += flush[..., None] * np.array([0.15, 1.0, 0.75], dtype=np.float32)
     if rng.random() < 0.25:  # sun-damaged skin: freckles around the lesion
         freckles = texture.spots(u, v, 2.2, 0.35, 0.22, rng) * rng.uniform(0.15, 0.5)
-        density += freckles[..., None] * np.float32([0.4, 0.7, 0.9])
+        density += freckles[..., None] * np.array([0.4, 0.7, 0.9], dtype=np.float32)
     return base.astype(np.float32) * np.exp(-density)
 
 
@@ -121,7 +123,7 @@ def _lesion(
     ):
         if name in own:
             spots = texture.spots(u, v, spacing, share, radius, own[name]) * lesion.strength(name)
-            density = density + spots[..., None] * np.float32(_DENSITY[colour]) * 1.1
+            density = density + spots[..., None] * np.array(_DENSITY[colour], dtype=np.float32) * 1.1
     image = image * np.exp(-(body * lesion.pigment)[..., None] * density)
     return _overlays(image, lesion, body, rho, u, v, texture, own)
 
@@ -140,7 +142,7 @@ def _overlays(
 
     def cover(amount: np.ndarray, colour: tuple[float, float, float]) -> np.ndarray:
         amount = np.clip(amount * body, 0, 1)[..., None]
-        return image * (1 - amount) + np.float32(colour) * amount
+        return image * (1 - amount) + np.array(colour, dtype=np.float32) * amount
 
     if "veil" in own:
         patch = smooth_step(0.1 + 0.8 * texture.field(u, v, lesion.diameter_mm * 0.6, own["veil"]))
@@ -172,7 +174,7 @@ def _colours(lesion: Lesion, u: np.ndarray, v: np.ndarray, texture: Texture, rng
         grown = texture.field(u, v, max(1.2, lesion.diameter_mm * 0.35), rng) + lean + (0.6 if place == 0 else 0.0)
         share = np.exp(np.clip(2.2 * grown, -20, 20)).astype(np.float32)
         total += share
-        mixed += share[..., None] * np.float32(_DENSITY[name])
+        mixed += share[..., None] * np.array(_DENSITY[name], dtype=np.float32)
     return mixed / total[..., None]
 
 

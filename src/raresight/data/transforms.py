@@ -231,7 +231,7 @@ def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
         return pixels
     if channels == 3:
         return np.repeat(pixels, 3, axis=2)
-    grey = pixels.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow does
+    grey = pixels.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601, as Pillow does
     return np.rint(grey).astype(pixels.dtype)[..., None]
 
 

@@ -31,7 +31,7 @@ quick: true
 """
 
 
-def demo(out: Path, *, steps: int = 200, n_patients: int | None = None, progress: Silent | None = None) -> Path:
+def demo(out: Path, *, steps: int = 200, n_patients: int = 400, progress: Silent | None = None) -> Path:
     """Draw the phantom, run every step, open the test part; return the report's path. Runs again where it was left."""
     from raresight.data.phantom import make_phantom
     from raresight.data.read import ReadOptions, read
@@ -40,9 +40,8 @@ def demo(out: Path, *, steps: int = 200, n_patients: int | None = None, progress
     say = (progress or Silent()).say
     if not folder.config.exists():
         say("drawing the phantom")
-        options = {} if n_patients is None else {"n_patients": n_patients}
         with (progress or Silent()).bar("drawing") as advance:
-            make_phantom(out / "phantom", seed=0, progress=advance, **options)
+            make_phantom(out / "phantom", n_patients=n_patients, seed=0, progress=advance)
         reading = read("csv", out / "phantom" / "manifest.csv", ReadOptions(group_col="lesion_id"))
         reading.manifest.save(folder.manifest)
         text = STUDY.replace("CLASSES", str(list(reading.classes))).replace("STEPS", str(steps))

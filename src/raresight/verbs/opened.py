@@ -60,11 +60,14 @@ class OpenStudy:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The cases that a check let through, in the manifest's order."""
+        """The cases that a check let through, in the manifest's order, uncertain labels settled as `data` asks."""
+        from raresight.data.labels import settle
+
         self.require(self.folder.issues, "the check of the input", f"raresight check {self.folder.path}")
         problems = read_jsonl(self.folder.issues)
         dropped = {problem["row"] - FIRST_ROW for problem in problems if problem["level"] == "quarantine"}
-        return self.full_manifest.take([row for row in range(len(self.full_manifest)) if row not in dropped])
+        kept = self.full_manifest.take([row for row in range(len(self.full_manifest)) if row not in dropped])
+        return settle(kept, self.config.data)
 
     @cached_property
     def folds(self) -> Folds:

@@ -48,24 +48,26 @@ def score(
 
     Raises: `DataError` with every problem of every file; `ConfigError` for options that do not fit together.
     """
-    from raresight.advise.recommend import recommend
-    from raresight.evaluate.compare import compare, identical
-    from raresight.evaluate.estimates import estimate
     from raresight.evaluate.read import read_costs, read_predictions
-    from raresight.evaluate.thresholds import calibrate, tune
 
     say = (progress or Silent()).say
     if val and len(val) != len(tests):
         raise _mismatch(f"{len(tests)} test files and {len(val)} validation files", "give one --val per test file")
     names = _names(tests)
-    mapping = yaml.safe_load(columns.read_text(encoding="utf-8")) if columns else None
-    reading = {"columns": mapping, "scores": scores, "one_image_per_patient": one_image_per_patient, "group": group}
+    renamed = _mapping(columns) if columns else None
+
+    def reading(path: Path, task: Task | None) -> Predictions:
+        say(f"reading {path}")
+        waived = one_image_per_patient
+        return read_predictions(
+            path, task=task, columns=renamed, scores=scores, one_image_per_patient=waived, group=group
+        )
+
     loaded: dict[str, Predictions] = {}
     task: Task | None = None
     for name, path in zip(names, tests, strict=True):
-        say(f"reading {path}")
-        predictions = read_predictions(path, task=task, **reading)
-        task = task or replace(predictions.task, critical=_critical(predictions.task, critical))
+        predictions = reading(path, task)
+        task = task or replace(predictions.task, critical=tuple(critical))
         loaded[name] = replace(predictions, task=task, arm=name, part="test")
     assert task is not None
     if baseline is not None and baseline not in loaded:
@@ -77,38 +79,66 @@ def score(
     estimates: list[Estimate] = []
     points: dict[str, Any] = {}
     for number, (name, predictions) in enumerate(loaded.items()):
+        fitted = replace(reading(val[number], task), arm=name, part="val") if val else None
         say(f"evaluating {name}")
-        calibrated, chosen, operating = None, frozen, "frozen"
-        if val:
-            fitted = replace(read_predictions(val[number], task=task, **reading), arm=name, part="val", task=task)
-            tuned = tune(fitted, implied_prior=shift, costs=cost_table)
-            calibrated = calibrate(predictions, tuned.calibrator)
-            points[name] = {"calibrator": tuned.calibrator, "thresholds": tuned.thresholds}
-            if frozen is None:
-                usable = {k: entry["threshold"] for k, entry in tuned.thresholds.items()}
-                chosen, operating = {k: t for k, t in usable.items() if t is not None}, "tuned"
-        estimates += estimate(
-            predictions,
-            calibrated=calibrated,
-            thresholds=chosen,
-            operating=operating,
-            costs=cost_table,
-            resamples=resamples,
-        )
+        rows, points[name] = _judged(predictions, fitted, frozen, shift, cost_table, resamples)
+        estimates += rows
     result: dict[str, Any] = {"comparisons": [], "recommendation": [], "deploy": None, "inert": []}
     if len(loaded) > 1:
         say("comparing in pairs")
-        arms = {name: [predictions] for name, predictions in loaded.items()}
-        first = baseline or names[0]
-        rows = compare(arms, baseline=first, part="test", resamples=resamples)
-        advice = recommend(task, rows, estimates, baseline=first, costs=cost_table)
-        result = {"comparisons": rows, **advice, "baseline": first, "inert": [list(pair) for pair in identical(arms)]}
+        result = _compared(loaded, baseline or names[0], estimates, cost_table, resamples)
         write_json(out / "compare.json", result)
     notes = [] if val or thresholds else [NO_VALIDATION]
     save_estimates(out / "estimates.json", estimates, notes=notes, operating_points=points)
     say("writing the report")
-    _report(out, task, loaded, estimates, result, notes, {str(path.name): sha256(path) for path in [*tests, *val]})
+    hashes = {path.name: sha256(path) for path in [*tests, *val]}
+    _report(out, task, loaded, estimates, result, notes, hashes, group)
     return {"estimates": [e.as_dict() for e in estimates], "notes": notes, **result}
+
+
+def _judged(
+    predictions: Predictions,
+    fitted: Predictions | None,
+    frozen: dict[str, float] | None,
+    shift: np.ndarray | None,
+    costs: Mapping[str, Any],
+    resamples: int,
+) -> tuple[list[Estimate], dict[str, Any]]:
+    """Estimates of one model, and the calibrator and thresholds that its validation predictions gave."""
+    from raresight.evaluate.estimates import estimate
+    from raresight.evaluate.thresholds import calibrate, tune
+
+    if fitted is None:
+        rows = estimate(predictions, thresholds=frozen, operating="frozen", costs=costs, resamples=resamples)
+        return rows, {"thresholds": frozen}
+    tuned = tune(fitted, implied_prior=shift, costs=costs)
+    rows = estimate(
+        predictions,
+        # Frozen thresholds belong to the scores as they are given, tuned ones to the calibrated ones.
+        calibrated=calibrate(predictions, tuned.calibrator) if frozen is None else None,
+        thresholds=tuned.values if frozen is None else frozen,
+        operating="tuned" if frozen is None else "frozen",
+        costs=costs,
+        resamples=resamples,
+    )
+    return rows, {"calibrator": tuned.calibrator, "thresholds": tuned.thresholds if frozen is None else frozen}
+
+
+def _compared(
+    loaded: Mapping[str, Predictions],
+    baseline: str,
+    estimates: list[Estimate],
+    costs: Mapping[str, Any],
+    resamples: int,
+) -> dict[str, Any]:
+    from raresight.advise.recommend import recommend
+    from raresight.evaluate.compare import compare, identical
+
+    arms = {name: [predictions] for name, predictions in loaded.items()}
+    rows = compare(arms, baseline=baseline, part="test", resamples=resamples)
+    task = next(iter(loaded.values())).task
+    advice = recommend(task, rows, estimates, baseline=baseline, costs=costs)
+    return {"comparisons": rows, **advice, "baseline": baseline, "inert": [list(pair) for pair in identical(arms)]}
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -116,10 +146,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
     if len(set(stems)) == len(stems):
         return stems
     return [f"{path.parent.name}/{path.stem}" for path in paths]
-
-
-def _critical(task: Task, asked: Sequence[str]) -> tuple[str, ...]:
-    return Task(task.kind, task.classes, tuple(asked)).critical
 
 
 def _prior_shift(path: Path, task: Task) -> np.ndarray:
@@ -173,8 +199,32 @@ def _report(
     result: Mapping[str, Any],
     notes: Sequence[str],
     hashes: Mapping[str, str],
+    group: str,
 ) -> None:
-    from raresight.report.content import from_scores
+    from raresight.report.content import ArmResult, Content
     from raresight.report.page import write
 
-    write(from_scores(task, loaded, estimates, compare=result, notes=notes, hashes=hashes), out)
+    arms = tuple(
+        ArmResult(
+            name,
+            predictions=(predictions,),
+            estimates=tuple(estimate for estimate in estimates if estimate.arm == name),
+            outside=True,
+        )
+        for name, predictions in loaded.items()
+    )
+    content = Content(
+        task,
+        title="Predictions of " + ", ".join(loaded),
+        part="test",
+        arms=arms,
+        baseline=result.get("baseline", arms[0].name),
+        comparisons=tuple(result["comparisons"]),
+        recommendation=tuple(result["recommendation"]),
+        deploy=result["deploy"] or {},
+        inert=tuple((first, second) for first, second in result["inert"]),
+        group_by=group,
+        files=hashes,
+        missing={"thresholds": notes[0]} if notes else {},
+    )
+    write(content, out)

@@ -186,7 +186,8 @@ def outside_predictions(study: OpenStudy, arm: Arm, part: str) -> Predictions:
 
     Raises: `DataError` RS-P43 where cases are missing or extra.
     """
-    from raresight.evaluate.read import align, read_predictions
+    from raresight.evaluate.agreement import align
+    from raresight.evaluate.read import read_predictions
 
     assert arm.predictions is not None
     path = (study.folder.path / arm.predictions[part]).resolve()
