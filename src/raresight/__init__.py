@@ -13,6 +13,8 @@ __all__ = ["Study", "demo", "doctor", "evaluate", "listing", "score"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "evaluate":  # the package of that name can be called
+        return importlib.import_module("raresight.evaluate")
     if name in __all__:
         return getattr(importlib.import_module("raresight.api"), name)
     raise AttributeError(f"module 'raresight' has no attribute '{name}'; public names: {', '.join(__all__)}")

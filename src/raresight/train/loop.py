@@ -19,7 +19,7 @@ from torch import Tensor
 
 from raresight.core.arm import Arm
 from raresight.core.config import StudyConfig
-from raresight.core.files import write_json
+from raresight.core.files import read_json, write_json
 from raresight.core.run import RunFolder
 from raresight.core.seeds import derive
 from raresight.models.backbones import Classifier
@@ -83,6 +83,8 @@ def train(
             state = None
         if course.head_steps:
             train_head(course, model, journal, state)
+            # Feature oversampling knows the prior that it makes only once it has seen the features.
+            write_json(run.arm_json, read_json(run.arm_json) | _implied(course))
         journal.finish()
         (run.path / REPRESENTATION).unlink(missing_ok=True)
 
@@ -163,24 +165,31 @@ class Stepper:
         return [str(name) for name in self.course.train.cases[self.order.rows(step - 1)]]
 
 
+def _implied(course: Course) -> dict[str, Any]:
+    """The log-prior shift that the arm implies, and what should be known about its combination of methods."""
+    stack, classes = course.stack, course.config.task.classes
+    prior, findings = stack.implied_prior(), stack.findings()
+    if prior is None:
+        return {"implied_prior": None, "findings": findings}
+    absent = [name for name, value in zip(classes, prior.tolist(), strict=True) if math.isinf(value)]
+    if absent:
+        findings = [*findings, f"the training part has no case of {', '.join(absent)}: no prior to correct there"]
+    return {
+        "implied_prior": [value if math.isfinite(value) else 0.0 for value in prior.tolist()],
+        "findings": findings,
+    }
+
+
 def _describe(course: Course, arm: Arm, model: Classifier) -> None:
     """Write `arm.json` and `env.json`."""
-    run, stack, config, runtime = course.run, course.stack, course.config, course.runtime
-    prior, findings = stack.implied_prior(), stack.findings()
-    shift = None
-    if prior is not None:
-        absent = [name for name, value in zip(config.task.classes, prior.tolist(), strict=True) if math.isinf(value)]
-        if absent:
-            findings = [*findings, f"the training part has no case of {', '.join(absent)}: no prior to correct there"]
-        shift = [value if math.isfinite(value) else 0.0 for value in prior.tolist()]
+    run, config, runtime = course.run, course.config, course.runtime
     write_json(
         run.arm_json,
         arm.as_dict()
+        | _implied(course)
         | {
             "seed": run.seed,
             "fold": run.fold,
-            "implied_prior": shift,
-            "findings": findings,
             "steps": course.steps,
             "head_steps": course.head_steps,
             "select": config.train.select,

@@ -111,9 +111,7 @@ def _train_one(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     with study.progress.bar(label) as advance:
 
         def follow(event: dict[str, Any]) -> None:
-            plan = read_json(run.arm_json)
-            before = plan["steps"] - plan["head_steps"] if event["phase"] == "head" else 0
-            advance(before + event["step"], plan["steps"])
+            advance(event["step"], read_json(run.arm_json)["steps"])
 
         train_run(
             run,
