@@ -78,7 +78,67 @@ class Study:
 
         return tune(self._opened())
 
-    def score(tests: Sequence[str | Path], out: str | Path, **options: Any) -> dict[str, Any]:
+    def evaluate(self) -> list[Estimate]:
+        """Estimates on the validation part."""
+        from raresight.verbs.evaluate import evaluate_val
+
+        return evaluate_val(self._opened())
+
+    def open_test(
+        self, *, confirm: Callable[[str], bool] = lambda question: True, reuse: bool = False, reason: str = ""
+    ) -> list[Estimate]:
+        """Estimates on the test part, recorded in the ledger."""
+        from raresight.verbs.evaluate import evaluate_test
+
+        return evaluate_test(self._opened(), confirm=confirm, reuse=reuse, reason=reason)
+
+    def compare(self) -> dict[str, Any]:
+        from raresight.verbs.compare import compare
+
+        return compare(self._opened())
+
+    def report(self) -> Path:
+        from raresight.verbs.report import report
+
+        return report(self._opened())
+
+    def run(self, *, open_test: bool = False, confirm: Callable[[str], bool] = lambda question: True) -> Path | None:
+        from raresight.verbs.run import run
+
+        return run(self._opened(), open_test=open_test, confirm=confirm)
+
+    def status(self) -> dict[str, Any]:
+        from raresight.verbs.status import status
+
+        return status(self._opened())
+
+    def arrays(self, part: Part) -> Arrays:
+        """Images and labels of `train` or `val` for a training loop of your own."""
+        from raresight.verbs.own_loop import arrays
+
+        return arrays(self._opened(), part)
+
+    def write_predictions(self, path: str | Path, part: Part, logits: Any) -> Path:
+        """Write `(N, K)` logits of a part as a predictions table that `score` and `arms: predictions:` read."""
+        from raresight.verbs.own_loop import write_predictions
+
+        return write_predictions(self._opened(), Path(path), part, logits)
+
+    @property
+    def task(self) -> Task:
+        return self._opened().task
+
+    def _checked(self) -> OpenStudy:
+        """The study after a check of its input, run where it is missing or stale."""
+        from raresight.verbs.check import check, is_current
+
+        study = self._opened()
+        if not is_current(study):
+            check(study)
+        return study
+
+
+def score(tests: Sequence[str | Path], out: str | Path, **options: Any) -> dict[str, Any]:
     """The evaluation and report of anybody's predictions; see `raresight.verbs.score`."""
     from raresight.verbs.score import score as score_files
 

@@ -1,4 +1,4 @@
-"""Estimates with intervals, from predictions alone. The package itself can be called: `raresight.evaluate(y, p, ...)`."""
+"""Estimates with intervals, from predictions alone; the package can be called: `raresight.evaluate(y, p, ...)`."""
 
 from __future__ import annotations
 
