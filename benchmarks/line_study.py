@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from raresight.data.read import ReadOptions
 
 from raresight import Study
 from raresight.core.files import read_json, write_text
 from raresight.core.progress import Terminal
+from raresight.data.read import ReadOptions
 
 AUGMENTED = {
     "baseline": [],

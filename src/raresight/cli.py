@@ -247,8 +247,7 @@ def list_(
     from raresight import api
 
     result = api.listing(what.value)
-    rows = next(iter(result.values()))
-    _answer(result, as_json, "\n".join("  ".join(f"{value}" for value in row.values()) for row in rows))
+    _answer(result, as_json, "\n".join(_row(row) for row in next(iter(result.values()))))
 
 
 @app.command()
@@ -314,6 +313,16 @@ def _confirm(yes: bool) -> Callable[[str], bool]:
     if not sys.stdin.isatty():
         return lambda question: False
     return lambda question: typer.confirm(question, err=True)
+
+
+def _row(row: dict[str, Any]) -> str:
+    """One entry of a list: its name, what it is, and below it the settings and the source where it has them."""
+    about = row["about"] if "transform" not in row else f"{row['transform']}: {row['about']}"
+    lines = [f"{row['name']:<26} {about}"]
+    if "settings" in row:
+        settings = ", ".join(f"{key}={value!r}" for key, value in row["settings"].items()) or "no settings"
+        lines.append(f"{'':<26} {row['place']}; {settings}; {row['source']}")
+    return "\n".join(lines)
 
 
 def _audit_table(result: dict[str, Any]) -> str:

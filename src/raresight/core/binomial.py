@@ -26,7 +26,8 @@ def wilson(p: float, n: float, *, level: float = 0.95, degrees: float | None = N
     centre = p + q * q / (2 * n)
     half = q * math.sqrt(max(p * (1 - p), 0.0) / n + q * q / (4 * n * n))
     scale = 1 + q * q / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # Rounding may put a bound of a share of 0 or 1 a hair beyond the share itself.
+    return min(p, max(0.0, (centre - half) / scale)), max(p, min(1.0, (centre + half) / scale))
 
 
 def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> tuple[float, float]:

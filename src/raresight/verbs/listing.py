@@ -28,7 +28,7 @@ METRICS = {
     "macro_f1": "mean F1 over classes",
     "macro_auroc": "mean AUROC over classes",
     "macro_auprc": "mean AUPRC over classes",
-    "expected_cost": "mean cost of a case under the stated costs, over the best trivial rule",
+    "expected_cost": "mean cost of a case under the stated costs, in false alarms; read beside the best trivial rule",
     "ece": "equal-mass calibration error; small for a model that never raises an alarm",
     "expected_observed_ratio": "sum of predicted probabilities over observed cases; 1 is right in the large",
 }

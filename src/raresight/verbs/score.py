@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -16,6 +16,9 @@ from raresight.core.files import read_json, sha256, write_json
 from raresight.core.predictions import Predictions
 from raresight.core.progress import Silent
 from raresight.core.task import Task
+
+if TYPE_CHECKING:
+    from raresight.report.content import Content
 
 NO_VALIDATION = (
     "no threshold and no calibrator was fitted: neither --val nor --thresholds was given, and a threshold is never "
@@ -48,7 +51,9 @@ def score(
 
     Raises: `DataError` with every problem of every file; `ConfigError` for options that do not fit together.
     """
+    from raresight.evaluate.cost import check_costs
     from raresight.evaluate.read import read_costs, read_predictions
+    from raresight.report.page import write
 
     say = (progress or Silent()).say
     if val and len(val) != len(tests):
@@ -76,24 +81,43 @@ def score(
     shift = _prior_shift(train_prior, task) if train_prior else None
     frozen = _frozen(thresholds, task) if thresholds else None
 
-    estimates: list[Estimate] = []
-    points: dict[str, Any] = {}
+    for problem in check_costs(cost_table, task.classes, task.critical, str(costs or "")):
+        say(str(problem))
+    judged: dict[str, Judged] = {}
     for number, (name, predictions) in enumerate(loaded.items()):
         fitted = replace(reading(val[number], task), arm=name, part="val") if val else None
         say(f"evaluating {name}")
-        rows, points[name] = _judged(predictions, fitted, frozen, shift, cost_table, resamples)
-        estimates += rows
+        judged[name] = _judged(predictions, fitted, frozen, shift, cost_table, resamples)
+        for problem in judged[name].problems:
+            say(str(problem))
+    estimates = [estimate for one in judged.values() for estimate in one.estimates]
     result: dict[str, Any] = {"comparisons": [], "recommendation": [], "deploy": None, "inert": []}
     if len(loaded) > 1:
         say("comparing in pairs")
         result = _compared(loaded, baseline or names[0], estimates, cost_table, resamples)
         write_json(out / "compare.json", result)
     notes = [] if val or thresholds else [NO_VALIDATION]
+    points = {name: one.points for name, one in judged.items()}
     save_estimates(out / "estimates.json", estimates, notes=notes, operating_points=points)
     say("writing the report")
     hashes = {path.name: sha256(path) for path in [*tests, *val]}
-    _report(out, task, loaded, estimates, result, notes, hashes, group)
+    page = _content(
+        judged, result, task, notes=notes, files=hashes, group_by=group, prevalence=cost_table["prevalence"]
+    )
+    write(page, out)
     return {"estimates": [e.as_dict() for e in estimates], "notes": notes, **result}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One model's predictions, what they are worth, and the operating points that this rests on."""
+
+    predictions: Predictions
+    calibrated: Predictions | None
+    estimates: list[Estimate]
+    thresholds: dict[str, float]
+    points: dict[str, Any]
+    problems: list[Problem] = field(default_factory=list)
 
 
 def _judged(
@@ -103,25 +127,28 @@ def _judged(
     shift: np.ndarray | None,
     costs: Mapping[str, Any],
     resamples: int,
-) -> tuple[list[Estimate], dict[str, Any]]:
-    """Estimates of one model, and the calibrator and thresholds that its validation predictions gave."""
+) -> Judged:
+    """Estimates of one model at its default operating point, and at thresholds that are frozen or fitted elsewhere."""
     from raresight.evaluate.estimates import estimate
     from raresight.evaluate.thresholds import calibrate, tune
 
     if fitted is None:
         rows = estimate(predictions, thresholds=frozen, operating="frozen", costs=costs, resamples=resamples)
-        return rows, {"thresholds": frozen}
+        return Judged(predictions, None, rows, frozen or {}, {"thresholds": frozen})
     tuned = tune(fitted, implied_prior=shift, costs=costs)
+    # Frozen thresholds belong to the scores as they are given, tuned ones to the calibrated ones.
+    calibrated = calibrate(predictions, tuned.calibrator) if frozen is None else None
+    thresholds = tuned.values if frozen is None else frozen
     rows = estimate(
         predictions,
-        # Frozen thresholds belong to the scores as they are given, tuned ones to the calibrated ones.
-        calibrated=calibrate(predictions, tuned.calibrator) if frozen is None else None,
-        thresholds=tuned.values if frozen is None else frozen,
+        calibrated=calibrated,
+        thresholds=thresholds,
         operating="tuned" if frozen is None else "frozen",
         costs=costs,
         resamples=resamples,
     )
-    return rows, {"calibrator": tuned.calibrator, "thresholds": tuned.thresholds if frozen is None else frozen}
+    points = {"calibrator": tuned.calibrator, "thresholds": tuned.thresholds if frozen is None else frozen}
+    return Judged(predictions, calibrated, rows, thresholds, points, tuned.problems)
 
 
 def _compared(
@@ -191,31 +218,32 @@ def _mismatch(found: str, remedy: str) -> ConfigError:
     return ConfigError(problem)
 
 
-def _report(
-    out: Path,
-    task: Task,
-    loaded: Mapping[str, Predictions],
-    estimates: list[Estimate],
+def _content(
+    judged: Mapping[str, Judged],
     result: Mapping[str, Any],
+    task: Task,
+    *,
     notes: Sequence[str],
-    hashes: Mapping[str, str],
-    group: str,
-) -> None:
+    files: Mapping[str, str],
+    group_by: str,
+    prevalence: Mapping[str, float],
+) -> Content:
     from raresight.report.content import ArmResult, Content
-    from raresight.report.page import write
 
     arms = tuple(
         ArmResult(
             name,
-            predictions=(predictions,),
-            estimates=tuple(estimate for estimate in estimates if estimate.arm == name),
+            predictions=(one.predictions,),
+            calibrated=() if one.calibrated is None else (one.calibrated,),
+            thresholds=one.thresholds,
+            estimates=tuple(one.estimates),
             outside=True,
         )
-        for name, predictions in loaded.items()
+        for name, one in judged.items()
     )
-    content = Content(
+    return Content(
         task,
-        title="Predictions of " + ", ".join(loaded),
+        title="Predictions of " + ", ".join(judged),
         part="test",
         arms=arms,
         baseline=result.get("baseline", arms[0].name),
@@ -223,8 +251,8 @@ def _report(
         recommendation=tuple(result["recommendation"]),
         deploy=result["deploy"] or {},
         inert=tuple((first, second) for first, second in result["inert"]),
-        group_by=group,
-        files=hashes,
+        group_by=group_by,
+        files=files,
+        prevalence=prevalence,
         missing={"thresholds": notes[0]} if notes else {},
     )
-    write(content, out)

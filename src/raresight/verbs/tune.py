@@ -27,6 +27,8 @@ def tune(study: OpenStudy) -> list[dict[str, Any]]:
                     implied_prior=None if prior is None else np.asarray(prior),
                     costs=study.config.costs.model_dump(),
                 )
+                for problem in tuned.problems:
+                    study.progress.say(f"{run.arm}, seed {run.seed}: {problem}")
                 write_json(run.calibrator, tuned.calibrator | {"inputs": current})
                 write_json(run.thresholds, {"thresholds": tuned.thresholds, "inputs": current})
             entries.append({"arm": run.arm, "seed": run.seed, "thresholds": read_json(run.thresholds)["thresholds"]})
