@@ -10,7 +10,6 @@ from typing import Any
 from raresight.core.config import StudyConfig
 from raresight.core.estimate import Estimate
 from raresight.core.predictions import Predictions
-from raresight.core.run import StudyFolder
 from raresight.core.task import Task
 
 OPERATING_POINTS = ("frozen", "tuned", "argmax", "0.5")
@@ -136,16 +135,3 @@ class Content:
                 if estimate.class_ == name and estimate.prevalence is not None:
                     return estimate.prevalence
         return None
-
-
-def from_study(folder: StudyFolder) -> Content:
-    """Gather a report's content from what lies in a study folder, without computing any of it anew.
-
-    Test figures where the test part was opened and estimated, else validation figures. A run without `DONE` is absent.
-    What a study does not have yet is named in `missing` with the command that makes it.
-
-    Raises: `ConfigError` where `study.yaml` cannot be read.
-    """
-    from raresight.report.gather import gather
-
-    return gather(folder)

@@ -22,8 +22,14 @@ from raresight.core.task import Task
 from raresight.report.content import ArmResult, Content
 
 
-def gather(folder: StudyFolder) -> Content:
-    """See `content.from_study`."""
+def from_study(folder: StudyFolder) -> Content:
+    """Gather a report's content from what lies in a study folder, without computing any of it anew.
+
+    Test figures where the test part was opened and estimated, else validation figures. A run without `DONE` is absent.
+    What a study does not have yet is named in `missing` with the command that makes it.
+
+    Raises: `ConfigError` where `study.yaml` cannot be read.
+    """
     config = load_config(folder.config)
     missing: dict[str, str] = {}
     ledger = _ledger(folder, missing)

@@ -9,7 +9,7 @@ from raresight.verbs.opened import OpenStudy
 
 def report(study: OpenStudy) -> Path:
     """Write `report/report.html` and `report/report.json`; return the page's path."""
-    from raresight.report.content import from_study
+    from raresight.report.gather import from_study
     from raresight.report.page import write
 
     write(from_study(study.folder), study.folder.report.parent)

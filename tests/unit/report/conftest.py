@@ -5,7 +5,8 @@ from __future__ import annotations
 import fake_study
 import pytest
 
-from raresight.report.content import Content, from_study
+from raresight.report.content import Content
+from raresight.report.gather import from_study
 from raresight.report.page import render
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from raresight.core.run import StudyFolder
-from raresight.report.content import Content, from_study
+from raresight.report.content import Content
+from raresight.report.gather import from_study
 from raresight.report.page import render, write
 from raresight.report.sections import sections
 
