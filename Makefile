@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench study clean
+.PHONY: setup demo test lint bench study study-ham10000 study-nih study-pneumonia study-kills clean
 
 setup: $(READY)
 
@@ -23,8 +23,33 @@ lint: setup
 	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/mypy
 
+# One thread a worker: two workers with two threads each would only wait for one another.
 test: setup lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Longer studies on real images; DATA is a folder with ham10000/, nih_cxr14_64/ and pneumoniamnist/. They resume.
+DATA ?= ../shared/data
+STUDIES ?= studies
+
+study: study-ham10000 study-nih study-pneumonia study-kills
+
+study-ham10000: setup
+	$(BIN)/python benchmarks/line_study.py ham10000 $(DATA)/ham10000 $(STUDIES)/ham10000 \
+		--steps 1500 --precision bf16 --table $(STUDIES)/ham10000.md
+
+study-nih: setup
+	$(BIN)/python benchmarks/line_study.py nih_cxr14_64 $(DATA)/nih_cxr14_64 $(STUDIES)/nih_cxr14_64 \
+		--steps 300 --precision bf16 --table $(STUDIES)/nih_cxr14_64.md
+
+study-pneumonia: setup
+	$(BIN)/python benchmarks/line_study.py pneumoniamnist $(DATA)/pneumoniamnist/pneumoniamnist_28.npz \
+		$(STUDIES)/pneumoniamnist --steps 300 --table $(STUDIES)/pneumoniamnist.md
+
+study-kills: setup
+	$(BIN)/python benchmarks/killed_runs.py $(STUDIES)/kills
+
+bench: setup
+	$(BIN)/python benchmarks/input_cost.py
 
 clean:
 	rm -rf $(VENV) demo
