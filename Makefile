@@ -49,7 +49,8 @@ study-kills: setup
 	$(BIN)/python benchmarks/killed_runs.py $(STUDIES)/kills
 
 bench: setup
-	$(BIN)/python benchmarks/input_cost.py
+	$(BIN)/python benchmarks/input_cost.py --arm --arm heavy_augment
+	$(BIN)/python benchmarks/no_training.py --data $(DATA)
 
 clean:
 	rm -rf $(VENV) demo

@@ -114,7 +114,7 @@ def table(options: argparse.Namespace, seconds: dict[str, float]) -> str:
         f"# {options.dataset}: the line, test part opened once",
         "",
         f"{date.today().isoformat()} - `python benchmarks/line_study.py {options.dataset} DATA OUT"
-        f" --steps {options.steps} --seeds {seeds}`",
+        f" --steps {options.steps} --precision {options.precision} --seeds {seeds}`",
         "",
         f"{audit['n_images']:,} images, {audit['n_patients']:,} groups by {audit['group_by']};"
         f" {config['image']['size']} px,"

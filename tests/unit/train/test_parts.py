@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import numpy as np
@@ -91,11 +90,9 @@ def test_settled_leaves_no_trace() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_probe_is_short_and_its_answer_is_a_runtime(bench: Bench) -> None:
-    start = time.process_time()
+def test_the_answer_of_the_probe_is_a_runtime(bench: Bench) -> None:
     config = bench.config.model_copy(update={"image": ImageSection(size=128)})
     lock = probe(config, config.problem)
-    assert time.process_time() - start < 8  # 2 s of steps, on one thread, and building the network
     assert json.loads(json.dumps(lock)) == lock
     assert {"device", "dtype", "channels_last", "threads", "torch", "processor"} <= set(lock)
     assert set(lock["probe"]["ms_per_image"]) == {"fp32", "fp32 channels_last", "bf16", "bf16 channels_last"}
