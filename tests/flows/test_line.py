@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from raresight.core.files import read_json, read_jsonl, sha256
-from tests.flows.conftest import Cli
+from tests.flows.conftest import Cli, write_study
 
 
 def test_every_artefact_of_the_contract_is_there(finished: Path) -> None:
@@ -122,6 +123,36 @@ def test_json_goes_to_stdout_and_prose_to_stderr(copied: Path, cli: Cli) -> None
         answer = cli(command[0], copied, *command[1:], "--json")
         assert answer.code == 0, answer.err
         json.loads(answer.out)
+
+
+def test_an_arm_does_not_depend_on_the_others(finished: Path, phantom: Path, tmp_path: Path, cli: Cli) -> None:
+    """Two of the four arms, in another order, in a study of their own: predictions identical bit for bit."""
+    alone = write_study(
+        tmp_path / "study",
+        phantom,
+        arms={"hybrid": ["heavy_augment", "smote", "ema", {"focal": {"gamma": 2}}], "baseline": []},
+        costs={"missed": {"melanoma": 20}, "prevalence": {"melanoma": 0.02}},
+    )
+    for verb in ("check", "split", "train"):
+        assert cli(verb, alone).code == 0
+    for arm in ("baseline", "hybrid"):
+        ours, theirs = (
+            pd.read_parquet(study / f"arms/{arm}/seed-0/val/predictions.parquet") for study in (finished, alone)
+        )
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+
+def test_a_changed_image_is_noticed(copied: Path, phantom: Path, tmp_path: Path, cli: Cli) -> None:
+    """The manifest is unchanged, one picture is not: the run is refused rather than mixed."""
+    images = tmp_path / "images"
+    shutil.copytree(phantom, images)
+    path = copied / "study.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace(str(phantom), str(images)), encoding="utf-8")
+    assert cli("run", copied).code == 0  # the same bytes in another place
+    first, second = sorted((images / "images").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    answer = cli("run", copied)
+    assert answer.code == 2 and "RS-R44" in answer.err and "data" in answer.err
 
 
 def test_the_api_mirrors_the_verbs(copied: Path) -> None:

@@ -115,9 +115,10 @@ class OpenStudy:
 
     @cached_property
     def data_sha256(self) -> str:
-        """Hash of what training sees of the data: manifest, split, image settings."""
-        parts = [sha256(self.manifest_path), sha256(self.folder.split), self.config.image.model_dump()]
-        return sha256_of(parts)
+        """Hash of what training sees of the data: manifest, split, image settings, and the bytes of every image."""
+        images = dict(zip(self.cache.facts["case"], self.cache.facts["file_sha256"], strict=True))
+        tables = [sha256(self.manifest_path), sha256(self.folder.split)]
+        return sha256_of([*tables, self.config.image.model_dump(), images])
 
     def require(self, path: Path, what: str, command: str) -> None:
         """Raise a `ConfigError` naming the command that makes `path`, where it is missing."""
