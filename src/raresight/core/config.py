@@ -224,6 +224,8 @@ def _as_problem(error: Any, file: str) -> Problem:
             why="a misspelt setting would silently keep its default",
             remedy=f"did you mean '{close}'?" if close else f"known keys here: {', '.join(known)}",
         )
+    if location[:1] == ["costs"] and len(location) == 3 and error["type"] != "missing":
+        return _cost_problem(error, file, location)
     message = error["msg"].removeprefix("Value error, ")
     given = "" if error["type"] in {"missing", "value_error"} else f" (given: {error['input']!r})"
     return Problem(
@@ -234,6 +236,28 @@ def _as_problem(error: Any, file: str) -> Problem:
         found=f"{message}{given}",
         why="the study cannot run with this value",
         remedy=f"add '{place}'" if error["type"] == "missing" else f"change '{place or 'the entry named'}' accordingly",
+    )
+
+
+def _cost_problem(error: Any, file: str, location: list[str]) -> Problem:
+    """A cost that is no price, or a prevalence that is no share: the same words as for a file of costs."""
+    given, missed = error["input"], location[1] == "missed"
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if missed:
+        free = f"a cost of {given!r} makes missing '{location[2]}' free or a gain: the error cheaper than being right"
+        found, remedy = free if number else f"{given!r} is not a cost", "write a cost above 0, in false alarms"
+    else:
+        percent = number and 1 <= given < 100
+        found = f"a prevalence of {given!r} lies outside (0, 1)"
+        remedy = f"did you mean {given / 100:g} ({given:g}%)?" if percent else "write a share between 0 and 1"
+    return Problem(
+        code="RS-C37" if missed else "RS-C39",
+        level="error",
+        file=file,
+        column=".".join(location),
+        found=found,
+        why="thresholds and recommendations follow from the costs",
+        remedy=remedy,
     )
 
 

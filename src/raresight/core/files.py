@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -12,22 +13,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from raresight.core.errors import ConfigError, Problem
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed over `path`, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(handle)
-    temporary = Path(name)
+    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed over `path`, else removed.
+
+    Raises: `ConfigError` RS-R45 where the disk is full or may not be written to; `path` is then as it was.
+    """
     try:
-        yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as cause:
+        if cause.errno not in FULL | CLOSED:
+            raise
+        raise _not_written(path, full=cause.errno in FULL) from cause
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,6 +82,21 @@ def sha256(path: Path) -> str:
 def sha256_of(value: Any) -> str:
     """Hash of a JSON-able value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _not_written(path: Path, *, full: bool) -> ConfigError:
+    return ConfigError(
+        Problem(
+            code="RS-R45",
+            level="error",
+            file=str(path),
+            found="the disk is full" if full else "this folder may not be written to",
+            why="the file could not be written whole; what was there before is untouched",
+            remedy="free some space and give the same command again: it goes on where it was left"
+            if full
+            else "choose a folder that you may write to, or change its permissions",
+        )
+    )
 
 
 def _umask() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raresight.core.errors import DataError, Problem
-from raresight.core.files import write_json, write_jsonl
+from raresight.core.files import read_json, write_json, write_jsonl
 from raresight.verbs.opened import OpenStudy, stamp, stamped
 
 QUARANTINE_LIMIT = 0.01  # more bad rows than this and the data, not the rows, are at fault
@@ -41,17 +41,21 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
     rows = [problem.as_dict() for problem in problems]
     bad_rows = {problem.row for problem in problems if problem.level == "quarantine"}
     write_jsonl(study.folder.issues, rows)
-    write_json(_marker(study), {"inputs": _stamp(study), "n_problems": len(rows), "n_quarantined": len(bad_rows)})
+    too_many = len(bad_rows) > QUARANTINE_LIMIT * len(study.full_manifest)
+    counts = {"n_problems": len(rows), "n_quarantined": len(bad_rows), "refused": bool(errors) or too_many}
+    write_json(_marker(study), {"inputs": _stamp(study), **counts})
     if errors:
         raise DataError(*errors)
-    if len(bad_rows) > QUARANTINE_LIMIT * len(study.full_manifest):
+    if too_many:
         raise DataError(_too_many(len(bad_rows), study), *[p for p in problems if p.level == "quarantine"][:8])
     return rows
 
 
 def is_current(study: OpenStudy) -> bool:
-    """Whether the last check saw the present manifest and settings."""
-    return study.folder.issues.exists() and stamped(_marker(study), _stamp(study))
+    """Whether the last check saw the present manifest and settings, and let them through."""
+    marker = _marker(study)
+    seen = study.folder.issues.exists() and stamped(marker, _stamp(study))
+    return seen and not read_json(marker).get("refused", False)
 
 
 def _marker(study: OpenStudy) -> Path:

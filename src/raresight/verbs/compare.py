@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -31,11 +32,13 @@ def compare(study: OpenStudy) -> dict[str, Any]:
     rows = compare_arms(arms, baseline=baseline, part="val", seed=study.config.split.seed)
     costs = study.config.costs.model_dump()
     advice = recommend(study.task, rows, estimates, baseline=baseline, costs=costs)
-    opened = openings(study.folder.ledger)
-    if opened:
+    opened = last_opening(study)
+    test_arms = {k: v for k, v in _test_predictions(study, opened).items() if k in arms} if opened else {}
+    if baseline in test_arms:
         study.progress.say("confirming on the test part")
-        test_arms = _test_predictions(study, opened[-1]["opening"])
         rows = rows + compare_arms(test_arms, baseline=baseline, part="test", seed=study.config.split.seed)
+    elif opened:
+        study.progress.say(f"not confirmed on the test part: it was opened before '{baseline}' was trained")
     result = {"comparisons": rows, **advice, "baseline": baseline, "inert": [list(pair) for pair in identical(arms)]}
     for first, second in result["inert"]:
         study.progress.say(f"inert arm: '{first}' and '{second}' give identical predictions; one of them did nothing")
@@ -44,16 +47,26 @@ def compare(study: OpenStudy) -> dict[str, Any]:
 
 
 def compare_stamp(study: OpenStudy) -> str:
-    predictions = [run.val_predictions for runs in study.finished().values() for run in runs]
-    opened = openings(study.folder.ledger)
-    test = [study.folder.opening(opened[-1]["opening"]) / "predictions.parquet"] if opened else []
+    finished = study.finished()
+    predictions = [run.val_predictions for runs in finished.values() for run in runs]
+    # Two arms of the same predictions are still two arms: names and seeds count beside the files.
+    names = [study.baseline, *([arm, [run.seed for run in runs]] for arm, runs in finished.items())]
+    opened = last_opening(study)
+    test = [opened / "predictions.parquet"] if opened else []
     config = study.config
     sections = [config.costs.model_dump(), config.decision.model_dump(), config.task.model_dump()]
-    return stamp(*predictions, *test, *sections)
+    return stamp(names, *predictions, *test, *sections)
 
 
-def _test_predictions(study: OpenStudy, number: int) -> dict[str, list[Predictions]]:
-    table = pd.read_parquet(study.folder.opening(number) / "predictions.parquet")
+def last_opening(study: OpenStudy) -> Path | None:
+    """The last opening of the test part that was not interrupted."""
+    folders = [study.folder.opening(line["opening"]) for line in reversed(openings(study.folder.ledger))]
+    whole = (folder for folder in folders if (folder / "estimates.json").exists())
+    return next((folder for folder in whole if (folder / "predictions.parquet").exists()), None)
+
+
+def _test_predictions(study: OpenStudy, folder: Path) -> dict[str, list[Predictions]]:
+    table = pd.read_parquet(folder / "predictions.parquet")
     arms: dict[str, list[Predictions]] = {}
     for (arm, seed), group in table.groupby(["arm", "seed"], sort=False):
         rows = group.drop(columns=["arm", "seed"]).reset_index(drop=True)

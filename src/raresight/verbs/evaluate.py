@@ -15,7 +15,7 @@ from raresight.core.ledger import openings, record
 from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder
 from raresight.verbs.opened import OpenStudy, stamp, stamped
-from raresight.verbs.tune import units
+from raresight.verbs.tune import require_tuned, units
 
 
 def evaluate_val(study: OpenStudy) -> list[Estimate]:
@@ -23,7 +23,7 @@ def evaluate_val(study: OpenStudy) -> list[Estimate]:
     estimates = []
     for runs in study.finished().values():
         for run in runs:
-            study.require(run.thresholds, f"the threshold of {run.arm}", f"raresight tune {study.folder.path}")
+            require_tuned(study, run)
             current = stamp(run.val_predictions, run.thresholds, run.calibrator)
             if not stamped(run.val_estimates, current):
                 rows = _estimates(study, run, study.predictions(run), "tuned")
@@ -50,6 +50,7 @@ def evaluate_test(
     finished = study.finished()
     if not finished:
         raise _nothing_trained(study)
+    _ready(study, finished)
     plan = _plan(study, finished)
     plan_hash = sha256_of(plan)
     past = openings(study.folder.ledger)
@@ -63,12 +64,24 @@ def evaluate_test(
             raise GateError(
                 _problem(study, "the test part stays shut", "it was not confirmed", "answer y, or give --yes")
             )
+        # The plan lies there before the ledger names its hash, so that no recorded opening is without one.
+        write_json(study.folder.opening(len(past) + 1) / "plan.json", plan)
         number = record(
             study.folder.ledger, plan_sha256=plan_hash, data_sha256=study.data_sha256, reason=reason or "first opening"
         )
-    folder = study.folder.opening(number)
-    write_json(folder / "plan.json", plan)
-    return _estimate_opening(study, finished, folder, plan_hash)
+    return _estimate_opening(study, finished, study.folder.opening(number), plan_hash)
+
+
+def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
+    """Everything that could stop an opening half-way stops it before it is recorded."""
+    from raresight.verbs.train import outside_predictions
+
+    for runs in finished.values():
+        for run in runs:
+            require_tuned(study, run)
+    for arm in study.arms:
+        if arm.predictions is not None and arm.name in finished:
+            outside_predictions(study, arm, "test")
 
 
 def _estimate_opening(
@@ -138,7 +151,8 @@ def _nothing_trained(study: OpenStudy) -> ConfigError:
 
 
 def _spent(study: OpenStudy, past: list[dict[str, Any]], plan: dict[str, Any]) -> GateError:
-    last = read_json(study.folder.opening(past[-1]["opening"]) / "plan.json")
+    path = study.folder.opening(past[-1]["opening"]) / "plan.json"
+    last = read_json(path) if path.exists() else {}
     changed = [key for key in plan if plan[key] != last.get(key)]
     arms = [name for name in plan["arms"] if plan["arms"][name] != last.get("arms", {}).get(name)]
     what = ", ".join(changed) + (f" ({', '.join(arms)})" if arms else "")

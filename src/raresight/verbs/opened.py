@@ -11,7 +11,7 @@ import pandas as pd
 
 from raresight.core.arm import Arm
 from raresight.core.config import StudyConfig, load_config
-from raresight.core.errors import ConfigError, Problem
+from raresight.core.errors import ConfigError, GateError, Problem
 from raresight.core.files import read_json, read_jsonl, sha256, sha256_of
 from raresight.core.folds import Folds
 from raresight.core.manifest import LABEL_PREFIX, Manifest
@@ -71,8 +71,30 @@ class OpenStudy:
 
     @cached_property
     def folds(self) -> Folds:
-        self.require(self.folder.split, "the split", f"raresight split {self.folder.path}")
+        """The split, as it was when it was proven free of leaks.
+
+        Raises: `GateError` RS-M08 where `split.csv` was changed since.
+        """
+        command = f"raresight split {self.folder.path}"
+        self.require(self.folder.split, "the split", command)
+        self.require(self.folder.leaks, "the leak proof of the split", command)
+        if not self.split_is_proven:
+            raise GateError(
+                Problem(
+                    code="RS-M08",
+                    level="error",
+                    file=str(self.folder.split),
+                    found="the split was changed since it was proven free of leaks",
+                    why="a patient may now be in two parts, and nobody looked",
+                    remedy=f"{command} makes it anew; a split of your own comes in by `split: {{column: ...}}`",
+                )
+            )
         return Folds.load(self.folder.split)
+
+    @property
+    def split_is_proven(self) -> bool:
+        """Whether `split.csv` is the very file that `leaks.json` speaks of."""
+        return read_json(self.folder.leaks).get("split_sha256") in (None, sha256(self.folder.split))
 
     @cached_property
     def cache(self) -> Cache:
@@ -99,9 +121,20 @@ class OpenStudy:
         return [self.folder.run(arm.name, seed) for seed in seeds]
 
     def finished(self) -> dict[str, list[RunFolder]]:
-        """The arms with their finished runs; arms without any are left out."""
+        """The arms with their finished runs; arms without any are left out.
+
+        Raises: `ConfigError` RS-R44 where a run was trained on data, labels or a split that changed since.
+        """
         done = {arm.name: [run for run in self.runs(arm) if run.done] for arm in self.arms}
+        for run in (run for runs in done.values() for run in runs):
+            if not self.saw_these_data(run):
+                raise _other_data(run, self.folder)
         return {name: runs for name, runs in done.items() if runs}
+
+    def saw_these_data(self, run: RunFolder) -> bool:
+        """Whether a finished run was trained and validated on the data, labels and split of today."""
+        seen = run.done_marker.read_text(encoding="utf-8").strip()
+        return seen in ("", self.evidence_sha256)
 
     def predictions(self, run: RunFolder, part: str = "val") -> Predictions:
         """The validation predictions of a run, one row an image."""
@@ -116,9 +149,16 @@ class OpenStudy:
     @cached_property
     def data_sha256(self) -> str:
         """Hash of what training sees of the data: manifest, split, image settings, and the bytes of every image."""
+        self.require(self.folder.split, "the split", f"raresight split {self.folder.path}")
         images = dict(zip(self.cache.facts["case"], self.cache.facts["file_sha256"], strict=True))
         tables = [sha256(self.manifest_path), sha256(self.folder.split)]
         return sha256_of([*tables, self.config.image.model_dump(), images])
+
+    @cached_property
+    def evidence_sha256(self) -> str:
+        """Hash of the data with the reading of their labels: which cases take part, and what unknown ones count as."""
+        labels = [self.config.data.uncertain, self.config.data.no_finding]
+        return sha256_of([self.data_sha256, labels, list(self.manifest.cases)])
 
     def require(self, path: Path, what: str, command: str) -> None:
         """Raise a `ConfigError` naming the command that makes `path`, where it is missing."""
@@ -133,6 +173,20 @@ class OpenStudy:
                     remedy=command,
                 )
             )
+
+
+def _other_data(run: RunFolder, folder: StudyFolder) -> ConfigError:
+    return ConfigError(
+        Problem(
+            code="RS-R44",
+            level="error",
+            file=str(run.path),
+            found=f"arm '{run.arm}', seed {run.seed}, was trained before the manifest, the images, the labels' reading "
+            "or the split changed",
+            why="its training cases may be among today's validation or test cases",
+            remedy=f"put the data back as they were, or remove this folder and run `raresight train {folder.path}`",
+        )
+    )
 
 
 def stamped(path: Path, stamp: str) -> bool:

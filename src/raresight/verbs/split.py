@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from raresight.core.files import read_json, write_json
+from raresight.core.files import read_json, sha256, write_json
 from raresight.verbs.opened import OpenStudy, stamp, stamped
 
 
@@ -19,8 +19,7 @@ def split(study: OpenStudy) -> dict[str, Any]:
     from raresight.data.leaks import leaks
     from raresight.data.thumbnails import thumbnails
 
-    current = split_stamp(study)
-    if study.folder.split.exists() and stamped(study.folder.leaks, current):
+    if is_current(study):
         return read_json(study.folder.leaks)
     settings = study.config.split
     facts = small = identical = None
@@ -35,9 +34,16 @@ def split(study: OpenStudy) -> dict[str, Any]:
         folds = splitting.split(study.manifest, study.task, settings, identical=identical)
     proof = leaks(study.manifest, folds, facts, group_by=settings.group, thumbnails=small)
     folds.save(study.folder.split)
-    write_json(study.folder.leaks, proof | {"inputs": current})
+    proof |= {"inputs": split_stamp(study), "split_sha256": sha256(study.folder.split)}
+    write_json(study.folder.leaks, proof)
     study.__dict__.pop("folds", None)
     return proof
+
+
+def is_current(study: OpenStudy) -> bool:
+    """Whether the split was made from the present manifest and settings, and is as it was when it was proven."""
+    there = study.folder.split.exists() and stamped(study.folder.leaks, split_stamp(study))
+    return there and study.split_is_proven
 
 
 def split_stamp(study: OpenStudy) -> str:

@@ -10,8 +10,8 @@ from raresight.verbs.audit import audit_stamp
 from raresight.verbs.check import is_current
 from raresight.verbs.compare import compare_stamp
 from raresight.verbs.opened import OpenStudy, stamp, stamped
-from raresight.verbs.split import split_stamp
-from raresight.verbs.tune import tune_stamp
+from raresight.verbs.split import is_current as split_is_current
+from raresight.verbs.tune import is_tuned
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,15 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
         "check",
         checked,
         checked and is_current(study),
-        "the manifest or its settings changed",
+        "the manifest or its settings changed, or were refused",
         f"raresight check {here}",
     )
     if not checked:
         return
     has_split = folder.split.exists()
-    fresh = has_split and stamped(folder.leaks, split_stamp(study))
-    yield _step("split", has_split, fresh, "the manifest or the split's settings changed", f"raresight split {here}")
+    fresh = has_split and split_is_current(study)
+    why = "the manifest, the split or its settings changed"
+    yield _step("split", has_split, fresh, why, f"raresight split {here}")
     has_audit = folder.audit.exists()
     fresh = has_audit and stamped(folder.audit, audit_stamp(study))
     yield _step("audit", has_audit, fresh, "the manifest, the split or the classes changed", f"raresight audit {here}")
@@ -59,12 +60,14 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
         return
     runs = [run for arm in study.arms for run in study.runs(arm)]
     waiting = [f"{run.arm} seed {run.seed}" for run in runs if not run.done]
+    others = [f"{run.arm} seed {run.seed}" for run in runs if run.done and not study.saw_these_data(run)]
     why = f"{len(waiting)} of {len(runs)} runs to go: {', '.join(waiting[:6])}" if waiting else ""
-    yield Step("train", "missing" if waiting else "done", why, f"raresight train {here}")
+    why = f"the data or the split changed since {', '.join(others[:6])} was trained" if others else why
+    yield Step("train", "stale" if others else "missing" if waiting else "done", why, f"raresight train {here}")
     done = [run for run in runs if run.done]
-    if not done:
+    if not done or any(not study.saw_these_data(run) for run in done):
         return
-    tuned = all(stamped(run.thresholds, tune_stamp(study, run)) for run in done)
+    tuned = all(is_tuned(study, run) for run in done)
     yield _step(
         "tune",
         any(run.thresholds.exists() for run in done),

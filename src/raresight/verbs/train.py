@@ -33,6 +33,7 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
     begun with.
     """
     chosen = chosen_arms(study, arms)
+    _require_current(study)
     runs = []
     for arm in chosen:
         for run in study.runs(arm):
@@ -48,6 +49,27 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
     if seeds and not runs:
         raise _unknown_seed(study, seeds)
     return runs
+
+
+def _require_current(study: OpenStudy) -> None:
+    """A manifest edited since its check, or a split of other settings, is not trained on."""
+    from raresight.verbs import check, split
+
+    here = study.folder.path
+    study.require(study.folder.issues, "the check of the input", f"raresight check {here}")
+    study.require(study.folder.split, "the split", f"raresight split {here}")
+    for name, current in (("check", check.is_current(study)), ("split", split.is_current(study))):
+        if not current:
+            raise ConfigError(
+                Problem(
+                    code="RS-C03",
+                    level="error",
+                    file=str(study.folder.config),
+                    found=f"the {name} is out of date, or refused the data",
+                    why="the manifest or settings have changed since",
+                    remedy=f"raresight {name} {here}",
+                )
+            )
 
 
 def chosen_arms(study: OpenStudy, names: Sequence[str]) -> list[Arm]:
@@ -107,6 +129,8 @@ def _train_one(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     held = study.folds.rows(study.manifest, "val", run.fold)
     stack = build(arm, study.task)
     val = cases(study, held)
+    if run.done and not run.resume.exists():  # predictions from elsewhere, or weights that somebody removed
+        run.done_marker.unlink()
     label = f"{arm.name}, seed {run.seed}" + (f", fold {run.fold}" if run.fold is not None else "")
     with study.progress.bar(label) as advance:
 
@@ -131,7 +155,7 @@ def _train_one(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
         study.progress.say(f"{arm.name}: {finding}")
     logits = predict(run, stack, study.config, val, runtime)
     _predictions(study, study.manifest.take(held), logits, run, "val").save(run.val_predictions)
-    write_text(run.done_marker, "")
+    write_text(run.done_marker, study.evidence_sha256 + "\n")
     study.progress.say(f"trained {label}")
 
 
@@ -140,43 +164,39 @@ def _train_folds(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     import pandas as pd
 
     folded = [study.folder.run(arm.name, run.seed, fold) for fold in range(study.folds.n_folds)]
+    pooled_before = run.done and all(part.done and part.resume.exists() for part in folded)
     for part in folded:
         _train_one(study, arm, part)
-    if run.done:
+    if pooled_before and read_json(run.arm_json).get("folds") == study.folds.n_folds:
         return
+    run.done_marker.unlink(missing_ok=True)
+    run.resume.unlink(missing_ok=True)  # of a run without folds; its place is taken by the pooled predictions
     table = pd.concat([pd.read_parquet(part.val_predictions) for part in folded], ignore_index=True)
     Predictions(table, study.task, arm.name, run.seed, "val").save(run.val_predictions)
     parts = [read_json(part.arm_json) for part in folded]
     priors = [part["implied_prior"] for part in parts]
     pooled = None if any(prior is None for prior in priors) else np.mean(priors, axis=0).tolist()
     write_json(run.arm_json, parts[0] | {"implied_prior": pooled, "folds": study.folds.n_folds})
-    write_text(run.done_marker, "")
+    write_text(run.done_marker, study.evidence_sha256 + "\n")
 
 
 def _bring_in(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     """Take in predictions made elsewhere for the validation part."""
     assert arm.predictions is not None
     if "val" not in arm.predictions:
-        raise ConfigError(
-            Problem(
-                code="RS-C36",
-                level="error",
-                file=str(study.folder.config),
-                column=f"arms.{arm.name}.predictions",
-                found="no validation predictions are named",
-                why="thresholds and comparisons are chosen on the validation part, never on test",
-                remedy="add   val: FILE.csv",
-            )
-        )
+        raise _unnamed(study, arm, "val")
     source = (study.folder.path / arm.predictions["val"]).resolve()
-    if run.done and read_json(run.arm_json).get("source_sha256") == sha256(source):
+    if run.resume.exists():
+        raise _taken(study, run)
+    current = run.done and source.exists() and study.saw_these_data(run)
+    if current and read_json(run.arm_json).get("source_sha256") == sha256(source):
         return
     predictions = outside_predictions(study, arm, "val")
     if run.path.exists():
         shutil.rmtree(run.path)
     predictions.save(run.val_predictions)
     write_json(run.arm_json, arm.as_dict() | {"implied_prior": None, "findings": [], "source_sha256": sha256(source)})
-    write_text(run.done_marker, "")
+    write_text(run.done_marker, study.evidence_sha256 + "\n")
 
 
 def outside_predictions(study: OpenStudy, arm: Arm, part: str) -> Predictions:
@@ -188,6 +208,8 @@ def outside_predictions(study: OpenStudy, arm: Arm, part: str) -> Predictions:
     from raresight.evaluate.read import read_predictions
 
     assert arm.predictions is not None
+    if part not in arm.predictions:
+        raise _unnamed(study, arm, part)
     path = (study.folder.path / arm.predictions[part]).resolve()
     given = read_predictions(path, task=study.task, labels=False)
     manifest = study.manifest.take(study.folds.rows(study.manifest, "val" if part == "val" else "test"))
@@ -244,6 +266,35 @@ def dry_run(study: OpenStudy, arms: Sequence[str] = ()) -> list[dict[str, Any]]:
             n_runs = len(study.config.seeds) * max(1, study.folds.n_folds)
             rows.append({"arm": arm.name, "runs": n_runs, **figures, "total_hours": figures["hours"] * n_runs})
     return rows
+
+
+def _unnamed(study: OpenStudy, arm: Arm, part: str) -> ConfigError:
+    chosen = "thresholds and comparisons are chosen on the validation part, never on test"
+    return ConfigError(
+        Problem(
+            code="RS-C36",
+            level="error",
+            file=str(study.folder.config),
+            column=f"arms.{arm.name}.predictions",
+            found=f"no {'validation' if part == 'val' else part} predictions are named",
+            why=chosen if part == "val" else "every arm is judged on the same test cases, all at one opening",
+            remedy=f"add   {part}: FILE.csv",
+        )
+    )
+
+
+def _taken(study: OpenStudy, run: RunFolder) -> ConfigError:
+    return ConfigError(
+        Problem(
+            code="RS-R44",
+            level="error",
+            file=str(study.folder.config),
+            column=f"arms.{run.arm}",
+            found=f"an arm called '{run.arm}' was trained here before",
+            why="predictions made elsewhere would take the place of its weights",
+            remedy=f"give the outside predictions a name of their own, such as '{run.arm}_outside'",
+        )
+    )
 
 
 def _unknown_seed(study: OpenStudy, seeds: Sequence[int]) -> ConfigError:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from raresight.core.errors import ConfigError, Problem
 from raresight.core.files import read_json, write_json
 from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder
@@ -14,13 +15,17 @@ from raresight.verbs.opened import OpenStudy, stamp, stamped
 
 def tune(study: OpenStudy) -> list[dict[str, Any]]:
     """Write `calibrator.json` and `thresholds.json` of every finished run; return the thresholds, one entry a run."""
+    from raresight.evaluate.cost import check_costs
     from raresight.evaluate.thresholds import tune as tune_run
 
+    config = study.config
+    for warning in check_costs(config.costs.model_dump(), config.task.classes, config.task.critical, "study.yaml"):
+        study.progress.say(str(warning))
     entries = []
     for runs in study.finished().values():
         for run in runs:
             current = tune_stamp(study, run)
-            if not (stamped(run.thresholds, current) and stamped(run.calibrator, current)):
+            if not is_tuned(study, run):
                 prior = read_json(run.arm_json)["implied_prior"]
                 tuned = tune_run(
                     units(study, study.predictions(run)),
@@ -44,6 +49,29 @@ def units(study: OpenStudy, predictions: Predictions) -> Predictions:
         return predictions
     column = decision.column or {"patient": "patient_id"}.get(decision.unit, decision.unit)
     return aggregate(predictions, column, decision.aggregate)
+
+
+def is_tuned(study: OpenStudy, run: RunFolder) -> bool:
+    """Whether calibrator and thresholds were chosen with today's predictions, costs and decision unit."""
+    current = tune_stamp(study, run)
+    return stamped(run.thresholds, current) and stamped(run.calibrator, current)
+
+
+def require_tuned(study: OpenStudy, run: RunFolder) -> None:
+    """Raise a `ConfigError` RS-C03 where the operating point of a run is missing or belongs to other costs."""
+    command = f"raresight tune {study.folder.path}"
+    study.require(run.thresholds, f"the threshold of {run.arm}", command)
+    if not is_tuned(study, run):
+        raise ConfigError(
+            Problem(
+                code="RS-C03",
+                level="error",
+                file=str(run.thresholds),
+                found=f"the threshold of {run.arm} is out of date",
+                why="costs, decision unit or predictions have changed since it was chosen",
+                remedy=command,
+            )
+        )
 
 
 def tune_stamp(study: OpenStudy, run: RunFolder) -> str:
