@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 SOURCES = ("csv", "folder", "ham10000", "chestxray14", "medmnist")
 
+# Names of having nothing: never the class whose miss is the example.
+HEALTHY = ("normal", "healthy", "negative", "benign", "none", "no finding", "no_finding", "nevus", "nv", "common", "0")
+
 # What clinicians of the field would not want missed; elsewhere the rare classes are proposed.
 CRITICAL = {"ham10000": ("mel", "bcc", "akiec"), "chestxray14": ("Pneumothorax", "Hernia")}
 
@@ -42,30 +45,31 @@ data:
 task:
   kind: {kind}                     # exclusive = one class a case; independent = any number of them
   classes: {classes}
-  critical: {critical}             # must not be missed; change these to what matters to you
+  critical: {critical}             # {about_critical}
 
-split: {split}   # nobody is in two parts
+split: {split}   # {about_split}
 
 decision: {{unit: image}}          # what rates and alarms count: image, or e.g. {{unit: lesion, column: lesion_id}}
 
-image: {{size: {size}, preset: {preset}, channels: {channels}}}
+image: {{size: {size}, preset: {preset}, channels: {channels}}}   # size: pixels; preset: what augmentation may do
 
-model: {{backbone: {backbone}, pretrained: {pretrained}}}   # true (hub), false, or a local weights file
+model: {{backbone: {backbone}, pretrained: {pretrained}}}   # true (from the hub), false, or a local weights file
 
 train: {{{budget}, batch: 64, lr: 1.0e-3, precision: auto, select: macro_auprc}}   # the same steps for every arm
 
 seeds: {seeds}                     # one seed cannot tell a method's effect from luck; three or more can
 
-arms:
-  baseline: []
-  cost_sensitive: [class_weights]
-  focal: [{{focal: {{gamma: 2}}}}]
-{augmented}  smote: [smote]
+arms:                              # ways of handling rare classes; `raresight list` describes each method
+  baseline: []                     # plain training: what the others are compared with
+  cost_sensitive: [class_weights]  # errors on rare classes weigh more
+  focal: [{{focal: {{gamma: 2}}}}]   # easy cases weigh less
+{augmented}  smote: [smote]                   # the last layer is retrained with rare cases added in between
   hybrid: [{hybrid}smote, {{focal: {{gamma: 2}}}}]
-  threshold_moved: [logit_adjustment]
+  threshold_moved: [logit_adjustment]   # plain training, scores corrected for prevalence
 {quick}
-# costs: {{missed: {{{first}: 20}}, prevalence: {{{first}: 0.02}}}}           # a missed case costs 20 false alarms
-# accept: {{{first}: {{sensitivity_low: 0.85, alarms_per_1000_max: 150}}}}   # page one answers each
+# Yours to say; uncomment and change the figures, which are only examples:
+# costs: {{missed: {{{first}: 20}}, prevalence: {{{first}: 0.02}}}}  # a miss = 20 false alarms; 2% have it
+# accept: {{{first}: {{sensitivity_low: 0.85, alarms_per_1000_max: 150}}}}  # page one answers
 """
 
 
@@ -120,10 +124,18 @@ def study_yaml(reading: Reading, folder: StudyFolder, source_kind: str, options:
     task = Task(reading.kind, tuple(reading.classes))
     critical = [name for name in CRITICAL.get(source_kind, ()) if name in reading.classes]
     critical = critical or _rare(reading.manifest, task)
-    first = critical[0] if critical else reading.classes[0]
-    augmented = "" if reading.preset == "none" else "  heavy_augment: [heavy_augment]\n"
+    first = critical[0] if critical else _rarest(reading.manifest, task)
+    about_critical = "a proposal: put here what must not be missed"
+    if not critical:
+        about_critical = f"put here what must not be missed, e.g. [{_scalar(first)}]"
+    augmented = (
+        "" if reading.preset == "none" else "  heavy_augment: [heavy_augment]   # more varied pictures of rare ones\n"
+    )
     split = {"train": 0.7, "val": 0.1, "test": 0.2, "group": reading.group, "seed": 0}
+    about_split = f"no {reading.group} is in two parts"
     if reading.split_column:
+        fresh = "{" + ", ".join(f"{key}: {value}" for key, value in split.items()) + "}"
+        about_split = f"the data's own, refused if it leaks; a fresh one: {fresh}"
         split = {"column": reading.split_column, "group": reading.group}
     text = TEMPLATE.format(
         title=f"raresight study of {source_kind} data" + (" - QUICK: not for conclusions" if quick else ""),
@@ -134,6 +146,8 @@ def study_yaml(reading: Reading, folder: StudyFolder, source_kind: str, options:
         kind=reading.kind,
         classes=_flow(reading.classes),
         critical=_flow(critical),
+        about_critical=about_critical,
+        about_split=about_split,
         split="{" + ", ".join(f"{key}: {value}" for key, value in split.items()) + "}",
         size=64 if quick else 224,
         preset=reading.preset,
@@ -164,7 +178,7 @@ def _scalar(name: str) -> str:
 def _aligned(text: str) -> str:
     """Comments after a setting begin in one column where the setting leaves room."""
     lines = (re.match(r"(\s*[^#\s][^#]*?)\s{2,}(#.*)", line) or line for line in text.splitlines())
-    return "".join((line if isinstance(line, str) else f"{line[1]:<44} {line[2]}") + "\n" for line in lines)
+    return "".join((line if isinstance(line, str) else f"{line[1] + '  ':<45}{line[2]}") + "\n" for line in lines)
 
 
 def _rare(manifest: Manifest, task: Task) -> list[str]:
@@ -176,3 +190,10 @@ def _rare(manifest: Manifest, task: Task) -> list[str]:
         if severity(prevalence[k]) not in ("balanced", "mild", "absent")
     ]
     return [task.classes[k] for k in rare[:5]]
+
+
+def _rarest(manifest: Manifest, task: Task) -> str:
+    """The rarest class that is there and does not stand for health: an example of what could be critical."""
+    prevalence = np.nan_to_num(np.nanmean(manifest.targets(task), axis=0))
+    ill = [k for k, name in enumerate(task.classes) if name.casefold() not in HEALTHY] or range(len(task.classes))
+    return task.classes[min(ill, key=lambda k: (prevalence[k] == 0, prevalence[k]))]
