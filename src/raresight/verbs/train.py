@@ -17,6 +17,7 @@ from raresight.core.manifest import Manifest
 from raresight.core.predictions import Predictions, tabulate
 from raresight.core.run import RunFolder
 from raresight.verbs.opened import OpenStudy
+from raresight.verbs.tune import units
 
 if TYPE_CHECKING:
     from raresight.train.loop import Cases
@@ -30,7 +31,7 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
     validation predictions and a `DONE` marker.
 
     Raises: `ConfigError` for an unknown arm or seed, a missing package, settings that differ from those a run was
-    begun with.
+    begun with, a check or split that is out of date; `DataError` for decision units of two labels.
     """
     chosen = chosen_arms(study, arms)
     _require_current(study)
@@ -52,7 +53,7 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
 
 
 def _require_current(study: OpenStudy) -> None:
-    """A manifest edited since its check, or a split of other settings, is not trained on."""
+    """A manifest edited since its check, a split of other settings, an impossible decision unit: nothing is trained."""
     from raresight.verbs import check, split
 
     here = study.folder.path
@@ -70,6 +71,10 @@ def _require_current(study: OpenStudy) -> None:
                     remedy=f"raresight {name} {here}",
                 )
             )
+    # A unit of two labels, or of no column, would otherwise be met after hours of training, or behind an opened test.
+    manifest = study.manifest
+    blank = np.zeros((len(manifest), len(study.task.classes)))
+    units(study, _predictions(study, manifest, blank, study.runs(study.arms[0])[0], "val"))
 
 
 def chosen_arms(study: OpenStudy, names: Sequence[str]) -> list[Arm]:
