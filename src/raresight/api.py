@@ -53,6 +53,12 @@ class Study:
 
         return check(self._opened())
 
+    def fix_plan(self) -> Path:
+        """Write what the last check found as `data/fix_plan.csv`, a row to mend a line."""
+        from raresight.verbs.fix_plan import fix_plan
+
+        return fix_plan(self._opened().folder.issues)
+
     def audit(self) -> dict[str, Any]:
         from raresight.verbs.audit import audit
 

@@ -165,9 +165,20 @@ def status(study: StudyPath, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def check(study: StudyPath, as_json: AsJson = False) -> None:
+def check(
+    study: StudyPath,
+    fix_plan: Annotated[
+        bool, typer.Option("--fix-plan", help="Also write data/fix_plan.csv: the rows to mend.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """All problems of the input at once."""
-    problems = _study(study).check()
+    opened = _study(study)
+    try:
+        problems = opened.check()
+    finally:  # refused data are what a plan is for
+        if fix_plan:
+            _say(f"wrote {opened.fix_plan()}")
     text = "\n".join(f"{p['level']}: {p['code']} {p['file']}: {p['found']} - {p['remedy']}" for p in problems)
     _answer(problems, as_json, text or "no problem found")
 
