@@ -56,7 +56,7 @@ def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: s
         if tested:
             break
     else:
-        reason = f"no arm could be compared for '{name}': keep the baseline"
+        reason = "no arm could be compared for this class: keep the baseline"
         return {"class": name, "arm": baseline, "reason": reason, "evidence": [], "dissent": []}
     critical = "critical class; " if name in task.critical else ""
     winners = [row for row in tested if _wins(row)]
@@ -92,14 +92,16 @@ def _deploy(rows: list[Mapping[str, Any]], estimates: Sequence[Estimate], baseli
             return by_cost
     tested = [row for row in rows if row["metric"] == RULE_METRIC and row["difference"] is not None]
     winners = [row for row in tested if row["low"] > 0]
-    rule = "highest macro AUPRC on validation among the arms distinguishable from the baseline"
+    rule = "highest macro AUPRC among the arms distinguishable from the baseline"
+    measure = "average precision over all classes (macro AUPRC)"
     if not winners:
         best = max(tested, key=lambda row: row["difference"], default=None)
-        closest = f" (closest: {_line(best)})" if best else ""
-        reason = f"rule: {rule}; none is{closest}, so the baseline with tuned thresholds"
+        closest = f"; closest: {best['arm']} {_gain(best)}" if best else ""
+        reason = f"no arm has a clear gain over '{baseline}' in {measure}{closest}. So keep it, and move its thresholds"
         return {"arm": baseline, "reason": reason, "rule": rule}
     best = max(winners, key=lambda row: row["difference"])
-    return {"arm": best["arm"], "reason": f"rule: {rule}; {_line(best)}", "rule": rule}
+    reason = f"it has the largest clear gain over '{baseline}' in {measure}: {_gain(best)}"
+    return {"arm": best["arm"], "reason": reason, "rule": rule}
 
 
 def _by_cost(estimates: Sequence[Estimate], baseline: str) -> dict[str, Any] | None:
@@ -118,13 +120,15 @@ def _by_cost(estimates: Sequence[Estimate], baseline: str) -> dict[str, Any] | N
     upper = {arm: sum(values) / len(values) for arm, values in reach.items()}
     best = min(mean, key=lambda arm: (mean[arm], arm != baseline))
     rule = "lowest expected cost on validation at tuned thresholds, if its interval lies below the baseline's cost"
-    figures = (
-        f"'{best}' {mean[best]:.3f} (up to {upper[best]:.3f}), '{baseline}' {mean[baseline]:.3f} false alarms a case"
-    )
+    figures = f"'{best}' costs as much as {mean[best]:.3f} false alarms a case (up to {upper[best]:.3f})"
+    if best != baseline:
+        figures += f", '{baseline}' as {mean[baseline]:.3f}"
+    where = "by the costs given, on the validation part"
     if best != baseline and upper[best] < mean[baseline]:
-        return {"arm": best, "reason": f"rule: {rule}; {figures}", "rule": rule}
-    found = "the baseline costs least" if best == baseline else "the gain is not distinguishable from none"
-    return {"arm": baseline, "reason": f"rule: {rule}; {found}: {figures}", "rule": rule}
+        return {"arm": best, "reason": f"{where}, its errors are clearly cheaper: {figures}", "rule": rule}
+    cheaper = f"'{best}' looks cheaper, but its gain is not distinguishable from chance"
+    found = "no arm's errors are cheaper" if best == baseline else cheaper
+    return {"arm": baseline, "reason": f"{where}, {found}: {figures}", "rule": rule}
 
 
 def _has_costs(costs: Any) -> bool:
@@ -147,9 +151,17 @@ def _said(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: row.get(key) for key in (*keys, "n_positive_patients", "status")} | {"text": _line(row)}
 
 
+def _patients(n: int) -> str:
+    return f"{n} patient" if n == 1 else f"{n} patients"
+
+
+def _gain(row: Mapping[str, Any]) -> str:
+    return f"{row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}), {_patients(row['n_patients'])}"
+
+
 def _line(row: Mapping[str, Any]) -> str:
     of = f" of '{row['class']}'" if row["class"] is not None else ""
     figure = str(row["metric"]).replace("_", " ")
     positives = row.get("n_positive_patients")
-    behind = f", {positives} patients with it" if positives is not None else f", {row['n_patients']} patients"
+    behind = f", {_patients(positives)} with it" if positives is not None else f", {_patients(row['n_patients'])}"
     return f"{row['arm']}: {figure}{of} {row['difference']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f}){behind}"

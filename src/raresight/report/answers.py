@@ -225,7 +225,7 @@ def may_not_conclude(content: Content) -> list[str]:
         blank = [n for n in content.task.classes if (e := arm.find("recall", n)) is None or e.value is None]
         wide = [n for n in content.task.classes if (e := arm.find("recall", n)) is not None and e.status == "wide"]
         if blank:
-            said.append(f"Anything about {listing([class_name(n) for n in blank])}: there is nothing to measure it on.")
+            said.append(f"Anything about {listing([class_name(n) for n in blank])}: it could not be measured here.")
         if wide:
             said.append(f"Much about {listing([class_name(n) for n in wide])}: too few patients for a firm figure.")
     return said

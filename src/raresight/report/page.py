@@ -31,6 +31,7 @@ from raresight.report.words import (
     figure,
     listing,
     many,
+    metric_name,
     part_name,
     plural,
     sentence,
@@ -189,6 +190,8 @@ def _told(value: Any) -> str:
     """A recommendation's entry in words, whether it was given as text, as a list or as figures by name."""
     if value is None:
         return ""
+    if isinstance(value, dict) and {"arm", "metric", "difference"} <= value.keys():
+        return _difference(value)
     if isinstance(value, dict) and "text" in value:
         return str(value["text"])
     if isinstance(value, dict):
@@ -199,6 +202,19 @@ def _told(value: Any) -> str:
         more = f"; and {len(value) - MOST_TOLD} more" if len(value) > MOST_TOLD else ""
         return "; ".join(_told(inner) for inner in value[:MOST_TOLD]) + more
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _difference(row: dict[str, Any]) -> str:
+    """`focal: average precision for melanoma +0.03 (-0.01 to +0.07), 12 with it`."""
+    of = f" for {class_name(str(row['class']))}" if row.get("class") else ""
+    head = f"{row['arm']}: {metric_name(str(row['metric']))}{of}"
+    if row["difference"] is None:
+        return f"{head} not estimable"
+    figures = f" {row['difference']:+.2f}"
+    if row.get("low") is not None and row.get("high") is not None:
+        figures += f" ({row['low']:+.2f} to {row['high']:+.2f})"
+    n = row.get("n_positive_patients")
+    return head + figures + (f", {n} with it" if n is not None else "")
 
 
 def _unknown(content: Content, found: list[Limitation]) -> list[str]:

@@ -63,7 +63,7 @@ def sections(content: Content) -> list[Section]:
                 (_drawn(curves, content),)),
         Section("reliability", "Do the probabilities mean what they say", on, (_drawn(reliability, content),)),
         Section("arms", "The ways of training, side by side",
-                "Each arm is one way of handling the imbalance, trained on the same images for equally many steps.",
+                _about_arms(content),
                 (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
                  _methods(content), _macro(content), _exploratory(content))),
         Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
@@ -93,6 +93,12 @@ def _leaks(content: Content) -> Item:
     ]
     marked = [Row(row, "blank" if row[1] == unread else "") for row in rows]
     return Item(table=table(("Looked for", "Found"), marked))
+
+
+def _about_arms(content: Content) -> str:
+    if content.arms and all(arm.outside for arm in content.arms):
+        return "Each arm is one model made elsewhere, judged on the same images."
+    return "Each arm is one way of handling the imbalance, trained on the same images for equally many steps."
 
 
 def _methods(content: Content) -> Item:
@@ -127,7 +133,9 @@ def _exploratory(content: Content) -> Item:
     """The comparisons that were not declared beforehand, shut away under their name."""
     title = "Exploratory comparisons"
     main = declared(content)
-    rest = [row for row in content.comparisons if row not in main]
+    # Each part tells its own story: rows of another part beside these would read as the same comparison made twice.
+    here = [row for row in content.comparisons if row.get("part") == content.part] or list(content.comparisons)
+    rest = [row for row in here if row not in main and row.get("p_adjusted") is None]
     if not rest:
         why = content.why_missing("compare") if not content.comparisons else "not computed, because none were asked for"
         return Item(title, absent=why)

@@ -7,7 +7,7 @@ import numpy as np
 from raresight.core.estimate import Estimate
 from raresight.core.predictions import Predictions
 from raresight.evaluate.counts import trivial_accuracy
-from raresight.report.content import Content
+from raresight.report.content import ArmResult, Content
 from raresight.report.figures.style import (
     BLUE,
     SOFT,
@@ -54,7 +54,7 @@ def paradox(content: Content) -> Figure | Absent:
             if name in present:
                 axes.plot([finds[name]], [0], "X", color=SOFT, ms=7, clip_on=False, zorder=4)
         for y, arm in enumerate(arms, start=1):
-            interval_mark(panels[0], y, arm.find("accuracy"), SOFT)
+            interval_mark(panels[0], y, _at(arm, default), SOFT)
             for axes, name in zip(panels[1:], classes, strict=True):
                 interval_mark(axes, y, _recall(arm.find("recall", name, point=default), arm.find("recall", name)), BLUE)
         rows_axis(panels[0], names)
@@ -66,7 +66,7 @@ def paradox(content: Content) -> Figure | Absent:
     rows.append(Row((TRIVIAL, "not computed" if trivial is None else f"{percent(trivial)} by construction", *zero)))
     for arm in arms:
         recalls = [_recall(arm.find("recall", n, point=default), arm.find("recall", n)) for n in content.watched]
-        cells = (arm.name, as_text(arm.find("accuracy")), *(as_text(e) for e in recalls))
+        cells = (arm.name, as_text(_at(arm, default)), *(as_text(e) for e in recalls))
         rows.append(Row(cells, "wide" if any(mark(e) for e in recalls) else ""))
     caption = "Accuracy says little where disease is rare. "
     if trivial is not None:
@@ -76,6 +76,11 @@ def paradox(content: Content) -> Figure | Absent:
     note = "95% intervals. All arms at the default operating point, so that accuracy and sensitivity belong together."
     alt = "Accuracy of each arm beside its sensitivity for the critical classes, and of answering without looking. "
     return Figure(svg, alt + caption, caption, table(head, rows, range(1, 2 + len(content.watched)), note))
+
+
+def _at(arm: ArmResult, default: str) -> Estimate | None:
+    """Accuracy at the default operating point: tuned thresholds raise more alarms, and their accuracy is another."""
+    return arm.find("accuracy", point=default) or arm.find("accuracy")
 
 
 def _recall(at_default: Estimate | None, otherwise: Estimate | None) -> Estimate | None:
