@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+from raresight.core.files import read_jsonl
 from tests.flows.conftest import TINY, Answer, Cli, write_study
 from tests.flows.test_gates import edit
 
@@ -36,6 +39,51 @@ def spoil(path: Path, row: int, **values: Any) -> str:
         frame.loc[row, name] = value
     frame.to_csv(path, index=False)
     return str(frame.loc[row, "case"])
+
+
+def own_images(tmp_path: Path, phantom: Path) -> tuple[Path, pd.DataFrame]:
+    """A study of a copy of the phantom, whose images may be spoilt."""
+    images = Path(shutil.copytree(phantom, tmp_path / "images"))
+    folder = write_study(tmp_path / "study", images)
+    return folder, pd.read_csv(folder / "data/manifest.csv", dtype=str, keep_default_na=False)
+
+
+def issues(folder: Path) -> dict[str, dict[str, Any]]:
+    return {row["code"]: row for row in read_jsonl(folder / "data/issues.jsonl")}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"", "RS-I21"), (b"<!DOCTYPE html><html></html>", "RS-I22")],
+    ids=["zero bytes", "a web page"],
+)
+def test_21_22_what_is_no_image_is_left_out(tmp_path: Path, phantom: Path, cli: Cli, content: bytes, code: str) -> None:
+    folder, manifest = own_images(tmp_path, phantom)
+    (tmp_path / "images" / manifest["image"][4]).write_bytes(content)
+    assert cli("check", folder).code == 0
+    row = issues(folder)[code]
+    assert (row["level"], row["row"], row["file"]) == ("quarantine", 6, manifest["image"][4])
+    assert row["found"] and row["why"] and "fetch the file again" in row["remedy"]
+    assert cli("split", folder).code == 0
+    split = pd.read_csv(folder / "data/split.csv", dtype=str)
+    assert manifest["case"][4] not in set(split["case"]) and len(split) == len(manifest) - 1
+
+
+def test_13_a_class_without_a_patient(tmp_path: Path, phantom: Path, cli: Cli) -> None:
+    folder, _ = own_images(tmp_path, phantom)
+    classes = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))["task"]["classes"]
+    edit(folder, task={"classes": [*classes, "angioma"]})
+    answer = cli("audit", folder)
+    assert answer.code == 3
+    assert said(answer, "RS-M13", "'angioma'", "remove 'angioma' from task.classes")
+
+
+def test_16_a_delimiter_that_may_be_either(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "t.csv").write_text("image;label,patient_id\na.png;nv,1\n", encoding="utf-8")
+    answer = cli("init", tmp_path / "study", "--from", "csv", tmp_path / "t.csv")
+    assert answer.code == 3
+    assert said(answer, "RS-M16", "t.csv, row 1", "comma or semicolon", "one delimiter")
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize("cost", [0, -3])

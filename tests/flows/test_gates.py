@@ -48,13 +48,15 @@ def test_34_out_of_range_says_the_range(copied: Path, cli: Cli, section: str, gi
     answer = cli("status", copied)
     assert answer.code == 2
     assert "RS-C34" in answer.err and words in answer.err
+    assert f"column '{section}" in answer.err and f"remedy: change '{section}" in answer.err
 
 
 def test_34_negative_gamma_says_the_range(copied: Path, cli: Cli) -> None:
     edit(copied, arms={"new": [{"focal": {"gamma": -2}}]})
     answer = cli("train", copied, "--arm", "new")
     assert answer.code == 2
-    assert "gamma" in answer.err and "-2" in answer.err
+    assert "RS-C34" in answer.err and "arms.new.focal.gamma" in answer.err and "-2" in answer.err
+    assert "remedy:" in answer.err and "[0, 20]" in answer.err
 
 
 def test_35_compensating_twice_is_said(tmp_path: Path, phantom: Path, cli: Cli) -> None:
@@ -65,7 +67,8 @@ def test_35_compensating_twice_is_said(tmp_path: Path, phantom: Path, cli: Cli) 
         assert cli(command, folder).code == 0
     answer = cli("train", folder, "--arm", "twice")
     assert answer.code == 0, answer.err
-    assert "compensate" in answer.err
+    assert "RS-C35" in answer.err and "class_balanced_sampling and class_weights" in answer.err
+    assert "double compensation" in answer.err and "implied prior" in answer.err
     arm = json.loads((folder / "arms/twice/seed-0/arm.json").read_text(encoding="utf-8"))
     assert arm["findings"] and max(arm["implied_prior"]) - min(arm["implied_prior"]) > 1
 
@@ -144,7 +147,12 @@ def test_43_outside_predictions_with_missing_cases_are_refused(copied: Path, cli
     edit(copied, arms={"mine": {"predictions": {"val": str(tmp_path / "mine.csv")}}})
     answer = cli("train", copied, "--arm", "mine")
     assert answer.code == 3
-    assert "RS-P43" in answer.err and table["case"].iloc[-1] in answer.err
+    assert (
+        "RS-P43" in answer.err
+        and "mine.csv" in answer.err
+        and "remedy:" in answer.err
+        and table["case"].iloc[-1] in answer.err
+    )
     assert not (copied / "arms/mine/seed-0/DONE").exists()
 
 
