@@ -143,6 +143,23 @@ def test_14_a_class_absent_from_validation_gets_no_threshold(copied: Path, cli: 
     assert chosen["melanoma"]["threshold"] is None and chosen["melanoma"]["status"] == "not_estimable"
 
 
+def test_36_thresholds_are_not_chosen_on_the_rows_that_judge_them(table: Path, cli: Cli, tmp_path: Path) -> None:
+    other = tmp_path / "val.csv"
+    pd.read_csv(table).iloc[:5].to_csv(other, index=False)
+    answer = cli("score", table, "--val", other, "--out", tmp_path / "out")
+    assert answer.code == 4
+    assert said(answer, "RS-R36", "val.csv", "5 of its 5 rows", "other patients")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_of_an_earlier_call_does_not_stay(table: Path, cli: Cli, tmp_path: Path) -> None:
+    other = Path(shutil.copy(table, tmp_path / "other.csv"))
+    assert cli("score", table, other, "--out", tmp_path / "out").code == 0
+    assert (tmp_path / "out/compare.json").exists()
+    assert cli("score", table, "--out", tmp_path / "out").code == 0
+    assert not (tmp_path / "out/compare.json").exists()
+
+
 def test_41_rows_that_do_not_sum_to_one(table: Path, cli: Cli, tmp_path: Path) -> None:
     case = spoil(table, 3, prob_melanoma=0.999)
     answer = cli("score", table, "--out", tmp_path / "out")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from raresight.core.errors import ConfigError, Problem
+from raresight.core.errors import ConfigError, GateError, Problem, listed
 from raresight.core.estimate import Estimate, save_estimates
 from raresight.core.files import read_json, sha256, write_json
 from raresight.core.predictions import Predictions
@@ -49,7 +49,8 @@ def score(
     `baseline` (the first one by default). `val` files, in the same order, are what thresholds and calibrators are
     fitted to; `thresholds` is a frozen file of ours or `{class: threshold}`.
 
-    Raises: `DataError` with every problem of every file; `ConfigError` for options that do not fit together.
+    Raises: `DataError` with every problem of every file; `ConfigError` for options that do not fit together;
+    `GateError` RS-R36 where a validation file repeats rows of its test file.
     """
     from raresight.evaluate.cost import check_costs
     from raresight.evaluate.read import read_costs, read_predictions
@@ -86,6 +87,8 @@ def score(
     judged: dict[str, Judged] = {}
     for number, (name, predictions) in enumerate(loaded.items()):
         fitted = replace(reading(val[number], task), arm=name, part="val") if val else None
+        if fitted is not None:
+            _apart(fitted, predictions, str(val[number]))
         say(f"evaluating {name}")
         judged[name] = _judged(predictions, fitted, frozen, shift, cost_table, resamples)
         for problem in judged[name].problems:
@@ -96,6 +99,8 @@ def score(
         say("comparing in pairs")
         result = _compared(loaded, baseline or names[0], estimates, cost_table, resamples)
         write_json(out / "compare.json", result)
+    else:
+        (out / "compare.json").unlink(missing_ok=True)  # of an earlier call with several files
     notes = [] if val or thresholds else [NO_VALIDATION]
     points = {name: one.points for name, one in judged.items()}
     save_estimates(out / "estimates.json", estimates, notes=notes, operating_points=points)
@@ -106,6 +111,26 @@ def score(
     )
     write(page, out)
     return {"estimates": [e.as_dict() for e in estimates], "notes": notes, **result}
+
+
+def _apart(val: Predictions, test: Predictions, file: str) -> None:
+    """Refuse a validation table that holds rows of the test table: same case, same scores."""
+    ours, theirs = (
+        dict(zip(map(str, part.cases), map(tuple, part.prob.tolist()), strict=True)) for part in (val, test)
+    )
+    shared = [case for case, row in ours.items() if theirs.get(case) == row]
+    if shared:
+        raise GateError(
+            Problem(
+                code="RS-R36",
+                level="error",
+                file=file,
+                column="case",
+                found=f"{len(shared)} of its {len(ours)} rows are rows of the test table: {listed(shared)}",
+                why="a threshold that is judged on the rows that chose it looks better than it is",
+                remedy="give --val other patients' predictions, or leave it out",
+            )
+        )
 
 
 @dataclass(frozen=True)
