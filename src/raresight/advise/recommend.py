@@ -62,7 +62,7 @@ def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: s
     winners = [row for row in tested if _wins(row)]
     best = max(winners or tested, key=lambda row: row["difference"])
     if not winners:
-        reason = f"{critical}no arm is distinguishable from '{baseline}': keep the baseline and move its threshold"
+        reason = f"{critical}no arm is clearly better than '{baseline}': keep the baseline and move its threshold"
         evidence = [_said(row) for row in sorted(tested, key=lambda row: -row["difference"])]
         return {"class": name, "arm": baseline, "reason": reason, "evidence": evidence, "dissent": _nearly(best)}
     adjusted = (

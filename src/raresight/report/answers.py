@@ -218,7 +218,10 @@ def may_conclude(content: Content) -> list[str]:
 
 
 def may_not_conclude(content: Content) -> list[str]:
-    said = ["That it works at another hospital, with another camera or in other patients: no external data were used."]
+    used = "no external data were used"
+    if content.ledger is None:
+        used = "predictions alone do not tell where the images come from"
+    said = [f"That it works at another hospital, with another camera or in other patients: {used}."]
     said.append("That it helps doctors or patients: no clinical evaluation was done.")
     arm = content.chosen
     if arm is not None:

@@ -33,7 +33,9 @@ def _conduct(content: Content) -> list[Limitation]:
         Limitation(
             "external_validation",
             60,
-            "No external validation: every image comes from the same collection as the training images.",
+            "It is not known whether these images come from another hospital than the training images."
+            if content.ledger is None
+            else "No external validation: every image comes from the same collection as the training images.",
             "Results usually fall at another hospital or camera. Validate the frozen model there, unchanged.",
         ),
         Limitation(

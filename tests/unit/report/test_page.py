@@ -221,3 +221,25 @@ def test_the_trivial_classifier_finds_only_what_it_always_says() -> None:
     figure = paradox(in_memory("exclusive"))
     assert isinstance(figure, Figure)
     assert figure.table.rows[0].cells[1:] == ("90% by construction", "0% by construction", "100% by construction")
+
+
+def test_differences_are_told_in_words() -> None:
+    from raresight.report.page import _told
+
+    row = {"arm": "focal", "metric": "auprc", "class": "bcc", "difference": 0.031, "low": -0.012, "high": 0.07}
+    told = _told(row | {"n_positive_patients": 12, "text": "focal: auprc of 'bcc' +0.031"})
+    assert told == "focal: average precision for basal cell carcinoma +0.03 (-0.01 to +0.07), 12 with it"
+
+
+def test_accuracy_stands_at_the_default_point_even_where_thresholds_are_tuned() -> None:
+    from dataclasses import replace
+
+    from raresight.core.estimate import Estimate
+    from raresight.report.content import ArmResult
+    from raresight.report.figures.paradox import _at
+
+    tuned = Estimate(metric="accuracy", class_=None, arm="a", seed=None, part="test", unit="image",
+                     operating_point="tuned", value=0.8)  # fmt: skip
+    arm = ArmResult("a", estimates=(tuned, replace(tuned, operating_point="0.5", value=0.95)))
+    shown = _at(arm, "0.5")
+    assert shown is not None and shown.value == 0.95

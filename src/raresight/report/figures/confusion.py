@@ -76,7 +76,8 @@ def confusion(content: Content) -> Figure | Absent:
     )
     note = f"Share of the row: {plural(content.unit)} (distinct {plural(one)}). Most probable class, arm {arm.name}."
     alt = "Matrix of true classes against called classes, each row in percent. " + caption
-    return Figure(svg, alt, caption, table(("Truly", *(f"called {c}" for c in codes)), rows, range(1, k + 1), note))
+    head = ("Truly", *(f"called {name}" for name in names))
+    return Figure(svg, alt, caption, table(head, rows, range(1, k + 1), note))
 
 
 def _patients(predictions: Predictions, alarm: np.ndarray) -> np.ndarray:
