@@ -158,6 +158,22 @@ def test_predictions_without_patients_are_refused_unless_waived(predictions: Pat
 def test_tabs_in_a_study_are_a_config_error(tmp_path: Path, copied: Path, cli: Cli) -> None:
     (copied / "study.yaml").write_text("data:\n\tmanifest: data/manifest.csv\n", encoding="utf-8")
     answer = cli("status", copied)
-    assert answer.code == 2 and "row 2" in answer.err
+    assert answer.code == 2 and "row 2" in answer.err and "spaces, not tabs" in answer.err
     shutil.rmtree(copied)
     assert cli("status", copied).code == 2
+
+
+def test_init_never_proposes_health_as_what_must_not_be_missed(tmp_path: Path, phantom: Path, cli: Cli) -> None:
+    images = sorted((phantom / "images").iterdir())
+    for folder, some in (("normal", images[:4]), ("pneumonia", images[4:12])):
+        (tmp_path / "images" / folder).mkdir(parents=True)
+        for image in some:
+            shutil.copy(image, tmp_path / "images" / folder)
+    options = ("--from", "folder", "--one-image-per-patient")
+    assert cli("init", tmp_path / "study", tmp_path / "images", *options).code == 0
+    text = (tmp_path / "study" / "study.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["task"]["critical"] == [] and "e.g. [pneumonia]" in text
+    uncommented = re.sub(r"^# (costs|accept)", r"\1", text, flags=re.MULTILINE)
+    assert yaml.safe_load(uncommented)["costs"]["missed"] == {"pneumonia": 20}
+    (tmp_path / "study" / "study.yaml").write_text(uncommented, encoding="utf-8")
+    assert cli("status", tmp_path / "study").code == 0

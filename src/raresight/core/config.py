@@ -191,7 +191,7 @@ def load_config(path: Path) -> StudyConfig:
                 row=mark.line + 1 if mark else None,
                 found=f"not readable as YAML: {getattr(cause, 'problem', None) or cause}",
                 why="nothing can be run from it",
-                remedy="mend the line; `raresight init` writes a commented example",
+                remedy="mend the line (indent with spaces, not tabs); `raresight init` writes a commented example",
             )
         ) from cause
     return parse_config(written, str(path))
