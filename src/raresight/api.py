@@ -75,7 +75,7 @@ class Study:
         return train(self._opened(), arms=arms, seeds=seeds)
 
     def dry_run(self, *, arms: Sequence[str] = ()) -> list[dict[str, Any]]:
-        from raresight.verbs.train import dry_run
+        from raresight.verbs.dry_run import dry_run
 
         return dry_run(self._opened(), arms)
 

@@ -128,7 +128,7 @@ def test_an_arm_without_test_predictions_stops_before_the_opening_is_recorded(co
 def test_an_interrupted_opening_is_completed_and_breaks_nothing_meanwhile(
     copied: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raresight.verbs import train
+    from raresight.verbs import predicting
 
     shutil.rmtree(copied / "test")
 
@@ -136,7 +136,7 @@ def test_an_interrupted_opening_is_completed_and_breaks_nothing_meanwhile(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "predict_part", interrupted)
+        patch.setattr(predicting, "predict_test", interrupted)
         assert cli("evaluate", copied, "--part", "test", "--yes").code == 130
     assert len(read_jsonl(copied / "test/ledger.jsonl")) == 1
     assert [path.name for path in (copied / "test/opening-1").iterdir()] == ["plan.json"]

@@ -74,7 +74,7 @@ def evaluate_test(
 
 def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
     """Everything that could stop an opening half-way stops it before it is recorded."""
-    from raresight.verbs.train import outside_predictions
+    from raresight.verbs.outside import outside_predictions
 
     for runs in finished.values():
         for run in runs:
@@ -87,7 +87,8 @@ def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
 def _estimate_opening(
     study: OpenStudy, finished: Mapping[str, list[RunFolder]], folder: Path, plan_hash: str
 ) -> list[Estimate]:
-    from raresight.verbs.train import predict_part
+    from raresight.verbs.outside import outside_predictions
+    from raresight.verbs.predicting import predict_test
 
     if stamped(folder / "estimates.json", plan_hash) and (folder / "predictions.parquet").exists():
         return load_estimates(folder / "estimates.json")
@@ -95,7 +96,8 @@ def _estimate_opening(
     for arm in study.arms:
         for run in finished.get(arm.name, []):
             study.progress.say(f"test part: {arm.name}, seed {run.seed}")
-            predictions = predict_part(study, arm, run)
+            outside = arm.predictions is not None
+            predictions = outside_predictions(study, arm, "test") if outside else predict_test(study, arm, run)
             tables.append(predictions.table.assign(arm=arm.name, seed=run.seed))
             estimates += _estimates(study, run, predictions, "frozen")
     everything = pd.concat(tables, ignore_index=True)
@@ -124,7 +126,7 @@ def _estimates(study: OpenStudy, run: RunFolder, predictions: Predictions, opera
 
 
 def _plan(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> dict[str, Any]:
-    from raresight.verbs.train import weights_sha256
+    from raresight.verbs.predicting import weights_sha256
 
     arms = {arm.name: arm for arm in study.arms}
     return {

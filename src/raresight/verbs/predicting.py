@@ -1,0 +1,62 @@
+"""Predictions of finished runs, and the table that they are written in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from raresight.core.arm import Arm
+from raresight.core.files import sha256
+from raresight.core.manifest import Manifest
+from raresight.core.predictions import Predictions, tabulate
+from raresight.core.run import RunFolder
+from raresight.verbs.opened import OpenStudy
+from raresight.verbs.training import cases, locked_runtime
+
+
+def as_predictions(study: OpenStudy, manifest: Manifest, logits: np.ndarray, run: RunFolder, part: str) -> Predictions:
+    """`(N, K)` logits of these cases as the study's predictions table, with its ids and labels."""
+    target = manifest.targets(study.task)
+    table = tabulate(study.task, manifest.cases, logits, target, study.metadata(manifest))
+    return Predictions(table, study.task, run.arm, run.seed, part)
+
+
+def log_odds(prob: np.ndarray, kind: str) -> np.ndarray:
+    """Logits that give back `prob`; probabilities of 0 and 1 are drawn in by 1e-12, which keeps them finite."""
+    clipped = np.clip(prob, 1e-12, 1 - 1e-12)
+    return np.log(clipped) if kind == "exclusive" else np.log(clipped) - np.log1p(-clipped)
+
+
+def predict_test(study: OpenStudy, arm: Arm, run: RunFolder) -> Predictions:
+    """Predictions of a finished run for the test part; with folds, the mean probability of the folds' models."""
+    from raresight.strategies import build
+    from raresight.train.predict import predict
+
+    runtime = locked_runtime(study)
+    rows = study.folds.rows(study.manifest, "test")
+    held = cases(study, rows)
+    folds = range(study.folds.n_folds) if study.folds.n_folds else (None,)
+    manifest = study.manifest.take(rows)
+    probs = []
+    for fold in folds:
+        trained = study.folder.run(arm.name, run.seed, fold)
+        logits = predict(trained, build(arm, study.task), study.config, held, runtime)
+        probs.append(as_predictions(study, manifest, logits, run, "test").prob)
+    if len(probs) == 1:
+        return as_predictions(study, manifest, logits, run, "test")
+    return as_predictions(study, manifest, log_odds(np.mean(probs, axis=0), study.task.kind), run, "test")
+
+
+def weights_sha256(study: OpenStudy, arm: Arm) -> dict[str, str]:
+    """Hash of every weights file, or outside prediction file, that stands behind an arm."""
+    if arm.predictions is not None:
+        paths: list[Path] = [(study.folder.path / arm.predictions[part]).resolve() for part in sorted(arm.predictions)]
+    else:
+        folds: Sequence[int | None] = range(study.folds.n_folds) if study.folds.n_folds else (None,)
+        paths = [study.folder.run(arm.name, run.seed, k).best for run in study.runs(arm) if run.done for k in folds]
+    return {
+        str(path.relative_to(study.folder.path) if path.is_relative_to(study.folder.path) else path.name): sha256(path)
+        for path in paths
+    }
