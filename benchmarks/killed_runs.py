@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from raresight.data.read import ReadOptions, read
 
 from raresight.core.files import read_jsonl
 from raresight.data.phantom import make_phantom
+from raresight.data.read import ReadOptions, read
 
 ARM = ["heavy_augment", "smote", "ema", {"focal": {"gamma": 2}}]
 
