@@ -22,6 +22,8 @@ from raresight.core.files import read_jsonl
 from raresight.data.phantom import make_phantom
 from raresight.data.read import ReadOptions, read
 
+HEAD = ["in the head phase", "writing in the head phase", "in the head phase"]
+PLAN = ["anywhere", "while writing", *["anywhere"] * 4, "while writing", *HEAD]
 ARM = ["heavy_augment", "smote", "ema", {"focal": {"gamma": 2}}]
 
 
@@ -36,17 +38,15 @@ def main() -> None:
     if not phantom.exists():
         make_phantom(phantom, n_patients=60, size=48, seed=1)
     calm, killed = (study(options.work / name, phantom, options.steps) for name in ("calm", "killed"))
-    started = time.monotonic()
     train(calm).wait()
-    whole = time.monotonic() - started
     moments = []
     for number in range(options.kills):
-        moment = kill_once(killed, ("write", "head", "anywhere")[min(number, 2) if number < 2 else 2], whole)
+        moment = kill_once(killed, PLAN[number % len(PLAN)])
         if moment:
             moments.append(moment)
             print("killed", moment, flush=True)
-    while train(killed).wait() != 0:
-        pass
+    if train(killed).wait() != 0:
+        raise SystemExit("the resumed run failed; run `raresight train` on the killed study to see why")
     first, second = (table(folder) for folder in (calm, killed))
     pd.testing.assert_frame_equal(first, second, check_exact=True)
     print(f"{len(moments)} kills ({', '.join(moments)}); predictions of {len(first)} cases identical bit for bit")
@@ -61,7 +61,7 @@ def study(folder: Path, phantom: Path, steps: int) -> Path:
             "task": {"kind": "exclusive", "classes": list(reading.classes), "critical": ["melanoma"]},
             "image": {"size": 32, "preset": "dermoscopy"},
             "model": {"backbone": "resnet18", "pretrained": False},
-            "train": {"steps": steps, "head_steps": steps // 3, "batch": 32, "precision": "fp32", "threads": 2},
+            "train": {"steps": steps, "head_steps": steps // 2, "batch": 32, "precision": "fp32", "threads": 2},
             "arms": {"hybrid": ARM},
         }
         (folder / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
@@ -75,21 +75,46 @@ def train(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def kill_once(folder: Path, when: str, whole: float) -> str:
+def kill_once(folder: Path, when: str) -> str:
     """Start, wait for the moment, SIGKILL; the moment in words, or "" where the run ended first."""
     run = folder / "arms/hybrid/seed-0"
+    before, started = changed(run), time.time()
     process = train(folder)
-    limit = time.monotonic() + random.uniform(0.15, 0.9) * whole
+    limit = None
     while process.poll() is None:
-        writing = any(run.glob(".resume.pt.*")) or any(run.glob(".best.safetensors.*"))
-        in_head = phase(run) == "head"
-        due = {"write": writing, "head": in_head, "anywhere": time.monotonic() > limit}[when]
+        writing = unfinished_writes(run, started)
+        goes_on = changed(run) != before
+        if limit is None and goes_on:  # from here a random moment
+            limit = time.monotonic() + random.uniform(0, 2)
+        due = {
+            "while writing": writing,
+            "in the head phase": goes_on and phase(run) == "head",
+            "writing in the head phase": writing and phase(run) == "head",
+            "anywhere": limit is not None and time.monotonic() > limit,
+        }[when]
         if due:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             return f"{'while writing a checkpoint' if writing else 'between writes'} in the {phase(run)} phase"
         time.sleep(0.001)
     return ""
+
+
+def unfinished_writes(run: Path, since: float) -> bool:
+    """Whether a temporary file of this process lies in the run folder (it may vanish while we look)."""
+    for path in run.glob(".*.tmp"):
+        try:
+            if path.stat().st_mtime >= since:
+                return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
+def changed(run: Path) -> float:
+    """When the run last left a checkpoint, 0 before the first."""
+    path = run / "resume.pt"
+    return path.stat().st_mtime if path.exists() else 0.0
 
 
 def phase(run: Path) -> str:

@@ -44,6 +44,12 @@ def replacing(path: Path) -> Iterator[Path]:
         raise _not_written(path, full=cause.errno in FULL) from cause
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writes left in `folder`; call it only where nobody else is writing."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from raresight.core.arm import Arm
 from raresight.core.config import StudyConfig
-from raresight.core.files import read_json, write_json
+from raresight.core.files import read_json, sweep, write_json
 from raresight.core.run import RunFolder
 from raresight.core.seeds import derive
 from raresight.models.backbones import Classifier
@@ -67,6 +67,7 @@ def train(
     journal = Journal(run, stack, config, identity_of(arm, config, runtime, **seeds, data_hash=data_hash), on_event)
     target, mask = train.labels()
     with runtime.settled(), named_trouble(config):
+        sweep(run.path)
         state = journal.resume()
         stack.fit(facts_of(target, mask, config))
         if state is not None and state["finished"]:

@@ -16,6 +16,7 @@ from raresight.core.files import (
     replacing,
     sha256,
     sha256_of,
+    sweep,
     write_json,
     write_jsonl,
     write_text,
@@ -70,3 +71,10 @@ def test_hashes(tmp_path: Path) -> None:
 
 def test_finite() -> None:
     assert [finite(v) for v in (None, math.nan, math.inf, 1)] == [None, None, None, 1.0]
+
+
+def test_sweep_removes_what_killed_writes_left_and_nothing_else(tmp_path: Path) -> None:
+    write_text(tmp_path / "kept.txt", "kept")
+    (tmp_path / ".resume.pt.abc123.tmp").write_bytes(b"half")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
