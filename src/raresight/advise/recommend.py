@@ -11,6 +11,7 @@ from raresight.core.task import Task
 PER_CLASS = ("recall_at_matched_specificity", "auprc")
 RULE_METRIC = "macro_auprc"
 LEVEL = 0.05
+FEW_POSITIVE_PATIENTS = 10
 
 
 def recommend(
@@ -61,6 +62,10 @@ def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: s
     critical = "critical class; " if name in task.critical else ""
     winners = [row for row in tested if _wins(row)]
     best = max(winners or tested, key=lambda row: row["difference"])
+    most = max((row.get("n_positive_patients") or 0) for row in tested)
+    if not winners and 0 < most < FEW_POSITIVE_PATIENTS:
+        reason = f"{critical}{most} patients with it are too few to choose an arm by: keep the baseline"
+        return {"class": name, "arm": baseline, "reason": reason, "evidence": [], "dissent": _nearly(best)}
     if not winners:
         reason = f"{critical}no arm is clearly better than '{baseline}': keep the baseline and move its threshold"
         evidence = [_said(row) for row in sorted(tested, key=lambda row: -row["difference"])]

@@ -18,7 +18,7 @@ from raresight.core.seeds import numpy_rng
 from raresight.evaluate.agreement import aligned
 from raresight.evaluate.bootstrap import percentile
 from raresight.evaluate.counts import DEFAULT_POINT, count, decide
-from raresight.evaluate.intervals import widened
+from raresight.evaluate.intervals import FEW_POSITIVE_PATIENTS, loosened, reach, unseen
 from raresight.evaluate.permutation import holm, swap_test
 from raresight.evaluate.ranking import auprc, sensitivity_at_specificity
 from raresight.evaluate.resampled import Resampled, macro_areas, macro_of
@@ -29,7 +29,6 @@ AT_DEFAULT_POINT = ("macro_f1", "balanced_accuracy", "recall")
 PRIMARY = "recall_at_matched_specificity"
 FALLBACK_SPECIFICITY = 0.90
 FEWEST_FALSE_ALARMS = 5
-FEW_POSITIVE_PATIENTS = 10
 
 
 def compare(
@@ -185,21 +184,30 @@ class _Pair:
         low, high, undefined = percentile(resampled)
         if math.isnan(low):
             return row
-        if high - low <= 1e-12:
-            # No patient tells the arms apart: what so few patients cannot exclude stays open on both sides.
-            reach = 1 - widened(1.0, 1.0, 1.0, positives)[0]
-            low, high = max(-1.0, difference - reach), min(1.0, difference + reach)
-            row["method"] = "no patient tells the arms apart: exact bound of the positive patients"
         defined = resampled[~np.isnan(resampled)]
         tail = min(np.sum(defined <= 0), np.sum(defined >= 0))
+        p: float | None = min(1.0, 2 * (1 + float(tail)) / (1 + len(defined)))
         few = k is not None and positives < FEW_POSITIVE_PATIENTS
         reasons = [f"{positives} positive patients, fewer than {FEW_POSITIVE_PATIENTS}"] if few else []
+        alike = high - low <= 1e-12
+        far = unseen(draws.has.sum(axis=0)) if k is None else reach(positives) if few else 0.0
+        if alike:
+            far = max(far, reach(positives))
+            row["method"] = "no patient tells the arms apart: exact bound of the positive patients"
+        elif far:
+            row["method"] += ", opened to what classes of few positive patients leave open"
+        if far:
+            # What so few patients cannot exclude stays open on both sides, and the bootstrap has no p to give.
+            low, high = loosened(difference, low, high, far, far)
+            low, high, p = max(-1.0, low), min(1.0, high), 1.0 if alike else None
+            if k is None and not alike:
+                reasons.append(f"classes with fewer than {FEW_POSITIVE_PATIENTS} positive patients are in it")
         reasons += [f"{undefined} of {len(resampled)} resamples undefined"] if undefined else []
         return row | {
             "difference": difference,
             "low": low,
             "high": high,
-            "p": min(1.0, 2 * (1 + float(tail)) / (1 + len(defined))),
+            "p": p,
             "status": "wide" if few else "ok",
             "reason": "; ".join(reasons),
         }

@@ -16,14 +16,24 @@ from raresight.evaluate.arrays import as_predictions
 from raresight.evaluate.bootstrap import blocks, percentile
 from raresight.evaluate.calibration import ece, equal_mass_bins, expected_observed
 from raresight.evaluate.counts import DEFAULT_POINT, Counts, count, decide, ratio, trivial_accuracy
-from raresight.evaluate.intervals import WILSON, auroc_interval, rate, widened
+from raresight.evaluate.intervals import (
+    FEW_POSITIVE_PATIENTS,
+    WILSON,
+    auroc_interval,
+    loosened,
+    opened,
+    rate,
+    reach,
+    unseen,
+)
 from raresight.evaluate.ranking import auprc
 from raresight.evaluate.resampled import Resampled, macro_areas, macro_of
 from raresight.evaluate.thresholds import threshold_array
 from raresight.evaluate.verdict import deployed, few, from_interval, judged, not_estimable, over_classes
 
 BOOTSTRAP = "patient bootstrap, percentile"
-EDGE = "bootstrap without spread: exact bound of the positive patients"
+EDGE = "patient bootstrap, opened to the exact bound of the few positive patients"
+LOOSE = ", opened for the classes with fewer than 10 positive patients"
 
 
 @dataclass(frozen=True)
@@ -224,7 +234,10 @@ class _Estimates:
         ]
         return np.concatenate(parts)
 
-    def _bootstrapped(self, row: Estimate, value: float, drawn: np.ndarray | None, absent: str) -> Estimate:
+    def _bootstrapped(
+        self, row: Estimate, value: float, drawn: np.ndarray | None, absent: str, *, loose: float = 0.0
+    ) -> Estimate:
+        """Percentiles of the resamples, opened to what few positive patients leave open: `loose` in a macro figure."""
         if absent or drawn is None or math.isnan(value):
             return not_estimable(replace(row, method=BOOTSTRAP), absent or "no class can be estimated")
         low, high, undefined = percentile(drawn)
@@ -232,7 +245,10 @@ class _Estimates:
         if math.isnan(low):
             return not_estimable(replace(row, method=method), "no resample can be estimated")
         behind = row.n_positive_patients if row.n_positive_patients is not None else row.n_patients
-        low, high, edge = widened(value, low, high, behind)
+        low, high, edge = opened(value, low, high, behind) if not row.metric.startswith("ece") else (low, high, False)
+        if loose:
+            low, high = loosened(value, low, high, loose * value, loose * (1 - value))
+            method += LOOSE
         # A resample repeats cases, which flatters AP and ECE: their percentiles may leave the value itself out.
         low, high = min(low, value), max(high, value)
         note = f"{undefined} of {self.resamples} resamples undefined" if undefined else ""
@@ -248,6 +264,7 @@ class _Estimates:
         if missing:
             over += f" (absent: {', '.join(missing)})"
         drawn, counts_of = self.draws.macro(self.cells, self.resamples, *self.names, "macro")
+        loose = unseen(self.draws.has.sum(axis=0))
         smallest = int(self.draws.has.sum(axis=0)[present].min()) if present.any() else 0
         rows = []
         for point in self.points:
@@ -258,14 +275,16 @@ class _Estimates:
             for name, value in values.items():
                 if one_vs_rest and name != "macro_f1":
                     continue
-                made = self._bootstrapped(replace(row, metric=name), value, drawn.get(f"{name}@{point.name}"), "")
+                found = drawn.get(f"{name}@{point.name}")
+                own = 0.0 if name == "accuracy" else loose
+                made = self._bootstrapped(replace(row, metric=name), value, found, "", loose=own)
                 if name == "accuracy" and self.task.kind == "exclusive":
                     made = self._accuracy(replace(row, metric=name), point)
                 rows.append(over_classes(made, "" if name == "accuracy" else over, smallest))
             rows += self._costs(row, counts, counts_of[point.name])
         rows += self._trivial()
         for name, value in macro_areas(self.target, self.prob).items():
-            made = self._bootstrapped(replace(self.common, metric=name), value, drawn.get(name), "")
+            made = self._bootstrapped(replace(self.common, metric=name), value, drawn.get(name), "", loose=loose)
             rows.append(over_classes(made, over, smallest))
         return [self._frank(row) for row in rows]
 
@@ -299,7 +318,15 @@ class _Estimates:
         low, high, _ = percentile(cost.expected_cost(drawn.recall, drawn.specificity, self.prevalence, self.missed))
         if math.isnan(value) or math.isnan(low):
             return [not_estimable(row, "a class with a cost cannot be estimated in this part")]
-        return [replace(row, value=value, low=low, high=high, reason=self._costed())]
+        # Of a class with few positive patients, misses and finds may be other than any resample of them shows.
+        n_positive = self.draws.has.sum(axis=0)
+        far = np.array([reach(int(n)) if 0 < n < FEW_POSITIVE_PATIENTS else 0.0 for n in n_positive])
+        stake = np.nan_to_num(self.prevalence * self.missed) * far
+        recall = np.nan_to_num(counts.recall)
+        if far.any():
+            low, high = loosened(value, low, high, *(float(np.hypot.reduce(stake * s)) for s in (1 - recall, recall)))
+            row = replace(row, method=row.method + LOOSE)
+        return [replace(row, value=value, low=max(low, 0.0), high=high, reason=self._costed())]
 
     def _costed(self) -> str:
         named = [name for name, missed in zip(self.task.classes, self.missed, strict=True) if not math.isnan(missed)]

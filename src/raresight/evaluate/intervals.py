@@ -18,6 +18,7 @@ from scipy.stats import norm
 from raresight.core.binomial import clopper_pearson, wilson
 
 FEW_PATIENTS = 40
+FEW_POSITIVE_PATIENTS = 10  # below, no figure of a class is called firm, and bootstraps are opened
 WILSON = "Wilson, cluster-adjusted, t quantile"
 EXACT = "Clopper-Pearson"
 AUROC = "logit, clustered DeLong"
@@ -126,19 +127,42 @@ def hanley_mcneil(area: float, m: int, n: int) -> float:
     return (area * (1 - area) + (m - 1) * (q1 - area**2) + (n - 1) * (q2 - area**2)) / (m * n)
 
 
-def widened(
-    value: float, low: float, high: float, n_patients: int, *, level: float = 0.95
-) -> tuple[float, float, bool]:
-    """Bounds of a bootstrap that moved nowhere, opened to what `n_patients` can exclude, and whether that was needed.
+def reach(n_patients: int, *, level: float = 0.95) -> float:
+    """How far from 1 a share may lie that was seen in all of `n_patients`: 1 - α^(1/n), α = (1 - level)/2.
 
-    If every resample gave `value` (a perfect AP of 5 positives, say), the interval has no width and would claim
-    certainty. A proportion seen n times out of n may still be as low as α^(1/n) with α = (1 - level)/2, and one seen 0
-    times as high as its complement; `value` in [0, 1] is moved towards 0 and 1 by those shares.
+    0.98 for one patient, 0.52 for five, 0.31 for ten. Raises: `ValueError` for no patient.
+    Source: Clopper & Pearson, Biometrika 26 (1934) 404.
     """
-    if high - low > 1e-12 or n_patients < 1:
+    return 1 - clopper_pearson(n_patients, n_patients, level=level)[0]
+
+
+def opened(value: float, low: float, high: float, n_patients: int) -> tuple[float, float, bool]:
+    """Bootstrap bounds of a figure in [0, 1], opened to what `n_patients` can exclude, and whether that was needed.
+
+    A bootstrap draws the same few patients again and again: with one positive patient it never moves, with five hardly,
+    and would claim certainty. Below 10 positive patients, or where every resample gave the same value, the bounds
+    therefore include value (1 - reach) and value + (1 - value) reach.
+    """
+    if n_patients < 1 or (n_patients >= FEW_POSITIVE_PATIENTS and high - low > 1e-12):
         return low, high, False
-    all_of = clopper_pearson(n_patients, n_patients, level=level)[0]
-    return value * all_of, value + (1 - value) * (1 - all_of), True
+    far = reach(n_patients)
+    return min(low, value * (1 - far)), max(high, value + (1 - value) * far), True
+
+
+def unseen(n_positive: np.ndarray) -> float:
+    """What classes of few positive patients leave open in a mean over the classes that are present.
+
+    sqrt(sum of reach(n_k)² over present classes with n_k < 10) / number of present classes: their errors are taken as
+    independent, and as large as so few patients allow. 0 where every present class has 10 or more.
+    """
+    present = n_positive[n_positive > 0]
+    few = present[present < FEW_POSITIVE_PATIENTS]
+    return float(np.sqrt(sum(reach(int(n)) ** 2 for n in few)) / max(1, len(present)))
+
+
+def loosened(value: float, low: float, high: float, down: float, up: float) -> tuple[float, float]:
+    """Bounds with a further, independent error of `down` below and `up` above: the two add in squares."""
+    return value - float(np.hypot(value - low, down)), value + float(np.hypot(high - value, up))
 
 
 def _spread(cross_product: np.floating, clusters: int) -> float:

@@ -12,9 +12,8 @@ from raresight.core.errors import GateError, Problem
 from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
 from raresight.evaluate.calibration import corrected, fit_temperature, log_loss, log_odds, probabilities
 from raresight.evaluate.cost import cost_array
+from raresight.evaluate.intervals import FEW_POSITIVE_PATIENTS
 from raresight.evaluate.ranking import steps
-
-FEW_POSITIVE_PATIENTS = 10
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ import numpy as np
 
 from raresight.core.estimate import Estimate
 from raresight.evaluate import cost
-from raresight.evaluate.intervals import Interval, rate
+from raresight.evaluate.intervals import FEW_POSITIVE_PATIENTS, Interval, rate
 
 WIDE_HALF_WIDTH = 0.15
-FEW_POSITIVE_PATIENTS = 10
 
 
 def from_interval(row: Estimate, interval: Interval, reason: str, needs_positives: bool) -> Estimate:

@@ -152,7 +152,29 @@ def test_resamples_without_positives_are_counted_and_not_scored() -> None:
     assert percentile(aps) == (1, 1, 1)
 
 
-def test_no_certainty_from_a_bootstrap_without_spread() -> None:
-    low, high, opened = intervals.widened(1.0, 1.0, 1.0, 5)
-    assert opened and high == 1 and low == pytest.approx(0.025 ** (1 / 5))
-    assert intervals.widened(0.5, 0.4, 0.6, 5) == (0.4, 0.6, False)
+def test_no_certainty_from_a_bootstrap_of_few_patients() -> None:
+    low, high, wider = intervals.opened(1.0, 1.0, 1.0, 5)
+    assert wider and high == 1 and low == pytest.approx(0.025 ** (1 / 5))
+    assert intervals.opened(0.5, 0.4, 0.6, 10) == (0.4, 0.6, False)
+    # five positive patients: 0.025^(1/5) = 0.478, so 0.5 may be 0.239, or 0.5 + 0.5 (1 - 0.478) = 0.761
+    assert intervals.opened(0.5, 0.4, 0.6, 5) == (pytest.approx(0.239, abs=1e-3), pytest.approx(0.761, abs=1e-3), True)
+    assert intervals.opened(0.5, 0.1, 0.9, 5) == (0.1, 0.9, True)  # never narrower than the bootstrap
+
+
+def test_reach_by_hand() -> None:
+    assert intervals.reach(1) == pytest.approx(0.975)
+    assert intervals.reach(11) == pytest.approx(1 - 0.715, abs=1e-3)  # "0 of 11 missed; recall at least 71.5%"
+    with pytest.raises(ValueError, match="no interval"):
+        intervals.reach(0)
+
+
+def test_what_few_patients_leave_open_in_a_mean() -> None:
+    assert intervals.unseen(np.array([50, 10, 0])) == 0
+    # two classes present, one of them with a single patient: 0.975 / 2
+    assert intervals.unseen(np.array([50, 1, 0])) == pytest.approx(0.975 / 2)
+    assert intervals.unseen(np.array([1, 1, 30, 30])) == pytest.approx(np.sqrt(2) * 0.975 / 4)
+    assert intervals.unseen(np.array([0, 0])) == 0
+
+
+def test_errors_add_in_squares() -> None:
+    assert intervals.loosened(0.5, 0.2, 0.9, 0.4, 0.3) == (pytest.approx(0.0), pytest.approx(1.0))
