@@ -64,7 +64,8 @@ def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: s
     best = max(winners or tested, key=lambda row: row["difference"])
     most = max((row.get("n_positive_patients") or 0) for row in tested)
     if not winners and 0 < most < FEW_POSITIVE_PATIENTS:
-        reason = f"{critical}{most} patients with it are too few to choose an arm by: keep the baseline"
+        with_it = "one patient with it is" if most == 1 else f"{most} patients with it are"
+        reason = f"{critical}{with_it} too few to choose an arm by: keep the baseline"
         return {"class": name, "arm": baseline, "reason": reason, "evidence": [], "dissent": _nearly(best)}
     if not winners:
         reason = f"{critical}no arm is clearly better than '{baseline}': keep the baseline and move its threshold"
