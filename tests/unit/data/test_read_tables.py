@@ -21,7 +21,7 @@ PLAIN = "image,label,patient_id\na.png,nævus,007\nb.png,mel,8\n"
     ("content", "named"),
     [
         (PLAIN.encode(), None),
-        (gzip.compress(PLAIN.encode()), None),
+        (gzip.compress(PLAIN.encode(), mtime=0), None),
         (PLAIN.replace("\n", "\r\n").encode(), None),
         (PLAIN.encode("utf-8-sig"), "byte-order mark"),
         (PLAIN.encode("utf-16"), "UTF-16"),
@@ -71,7 +71,7 @@ def test_quoted_delimiters_and_words_for_missing_stay_text(tmp_path: Path) -> No
         (b"a,a\n1,2\n", "RS-M16", 1, "more than once"),
         (b"PK\x03\x04aaaa", "RS-M16", None, "zip archive"),
         (b"<!DOCTYPE html><html>", "RS-M16", None, "web page"),
-        (gzip.compress(PLAIN.encode())[:-12], "RS-M16", None, "gzip"),
+        (gzip.compress(PLAIN.encode(), mtime=0)[:-12], "RS-M16", None, "gzip"),
         (b"a,b\n1,\x00\x00\n" + b"2,3\n" * 9, "RS-M16", 2, "zero bytes"),
     ],
 )
