@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raresight.core.estimate import Estimate
+from raresight.core.estimate import FEW_POSITIVE_PATIENTS, Estimate
 from raresight.core.task import Task
 
 PER_CLASS = ("recall_at_matched_specificity", "auprc")
 RULE_METRIC = "macro_auprc"
 LEVEL = 0.05
-FEW_POSITIVE_PATIENTS = 10
 
 
 def recommend(

@@ -10,6 +10,8 @@ from raresight.core.files import finite, read_json, write_json
 
 Status = Literal["ok", "wide", "not_estimable"]
 
+FEW_POSITIVE_PATIENTS = 10  # below, no figure of a class is called firm
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:

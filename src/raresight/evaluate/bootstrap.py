@@ -53,7 +53,6 @@ class Ranked:
         group = np.cumsum(np.append(False, s[1:] != s[:-1])) if len(s) else np.zeros(0, dtype=int)
         stops = np.unique(group[y])
         self.n_stops = m = len(stops)
-        self._n_negatives = int((~y).sum())
         # The stop that an image reaches next; negatives below the last stop go into a row of their own, number 3m.
         stop = np.searchsorted(stops, group)
         tied = np.append(stops, -1)[stop] == group

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 from raresight.core.predictions import Predictions
 from raresight.core.seeds import numpy_rng
 from raresight.evaluate.agreement import aligned
 from raresight.evaluate.bootstrap import percentile
 from raresight.evaluate.counts import DEFAULT_POINT, count, decide
-from raresight.evaluate.intervals import FEW_POSITIVE_PATIENTS, loosened, reach, unseen
+from raresight.evaluate.intervals import loosened, reach, unseen
 from raresight.evaluate.permutation import holm, swap_test
 from raresight.evaluate.ranking import auprc, sensitivity_at_specificity
 from raresight.evaluate.resampled import Resampled, macro_areas, macro_of

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from raresight.core.estimate import Estimate
+from raresight.core.estimate import FEW_POSITIVE_PATIENTS, Estimate
 from raresight.core.predictions import Predictions
 from raresight.evaluate import cost
 from raresight.evaluate.arrays import as_predictions
@@ -17,7 +17,6 @@ from raresight.evaluate.bootstrap import blocks, percentile
 from raresight.evaluate.calibration import ece, equal_mass_bins, expected_observed
 from raresight.evaluate.counts import DEFAULT_POINT, Counts, count, decide, ratio, trivial_accuracy
 from raresight.evaluate.intervals import (
-    FEW_POSITIVE_PATIENTS,
     WILSON,
     auroc_interval,
     loosened,

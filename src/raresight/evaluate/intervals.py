@@ -16,9 +16,9 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 
 from raresight.core.binomial import clopper_pearson, wilson
+from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 
 FEW_PATIENTS = 40
-FEW_POSITIVE_PATIENTS = 10  # below, no figure of a class is called firm, and bootstraps are opened
 WILSON = "Wilson, cluster-adjusted, t quantile"
 EXACT = "Clopper-Pearson"
 AUROC = "logit, clustered DeLong"

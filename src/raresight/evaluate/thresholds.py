@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from raresight.core.errors import GateError, Problem
+from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
 from raresight.evaluate.calibration import corrected, fit_temperature, log_loss, log_odds, probabilities
 from raresight.evaluate.cost import cost_array
-from raresight.evaluate.intervals import FEW_POSITIVE_PATIENTS
 from raresight.evaluate.ranking import steps
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from raresight.core.estimate import Estimate
+from raresight.core.estimate import FEW_POSITIVE_PATIENTS, Estimate
 from raresight.evaluate import cost
-from raresight.evaluate.intervals import FEW_POSITIVE_PATIENTS, Interval, rate
+from raresight.evaluate.intervals import Interval, rate
 
 WIDE_HALF_WIDTH = 0.15
 
