@@ -45,6 +45,14 @@ class Stack:
                     "only one of them could act, silently",
                     f"keep one of {names} in this arm",
                 )
+        for owner in owners(self.strategies, "loss"):
+            for weigher in owners(self.strategies, "case_weights"):
+                if not owner.takes_weights and weigher is not owner:
+                    raise self._refused(
+                        f"'{owner.name}' cannot use the case weights of '{weigher.name}'",
+                        "its loss compares cases in pairs, so no single case has a loss to be weighed",
+                        f"leave '{weigher.name}' out, or choose another loss",
+                    )
         for strategy in self.strategies:
             if sum(other.name == strategy.name for other in self.strategies) > 1:
                 raise self._refused(

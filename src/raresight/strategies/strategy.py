@@ -90,6 +90,8 @@ class Strategy:
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
     head_phase: ClassVar[bool] = False  # True: the arm's last `head_steps` train the head on extracted features
+    takes_weights: ClassVar[bool] = True  # False: the method's loss has no place for case weights (a pairwise loss)
+    rowwise: ClassVar[bool] = True  # False: the method's loss is not a mean over rows, so batches cannot be joined
 
     @classmethod
     def neutral(cls) -> dict[str, Any] | None:
