@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import doctest
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from raresight.core.errors import ConfigError
-from raresight.core.presets import CHEST, DERMOSCOPY
+from raresight.core.presets import CHEST, DERMOSCOPY, HISTOLOGY, PLAIN, Preset
 from raresight.strategies.inputs import augmentation, heavy, plausible
+from raresight.strategies.inputs.blur import apply_blur
 from raresight.strategies.inputs.heavy import HeavyAugment
 from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
 from raresight.strategies.inputs.plausible import Augment
@@ -173,6 +174,53 @@ def test_noise_has_its_standard_deviation() -> None:
     x = torch.full((1, 1, 100, 100), 0.5)
     noisy = apply_light(x, same_light(1, noise=0.02), torch.randn(x.shape, generator=rng()))
     assert noisy.std().item() == pytest.approx(0.02, rel=0.05)  # 10 000 draws: relative error of a sd is 0.7%
+
+
+def test_blur_is_a_gaussian_of_the_stated_width() -> None:
+    """A point becomes the outer product of two sampled Gaussians; widths are stated for a side of 224."""
+    x = torch.zeros(3, 2, 33, 33)
+    x[:, :, 16, 16] = torch.tensor([1.0, 0.5])
+    out = apply_blur(x, torch.tensor([0.0, 1.0, 1.5]) * 224 / 33)
+    torch.testing.assert_close(out[0], x[0])
+    for row, sigma in ((1, 1.0), (2, 1.5)):
+        weight = [math.exp(-((t - 16) ** 2) / (2 * sigma**2)) if abs(t - 16) <= 5 else 0.0 for t in range(33)]
+        total = sum(weight)
+        for t, u in ((16, 16), (17, 16), (16, 14), (19, 20), (10, 16)):
+            for channel, height in ((0, 1.0), (1, 0.5)):
+                expected = height * weight[t] * weight[u] / total**2
+                assert out[row, channel, t, u].item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_blur_keeps_a_constant_and_survives_tiny_pictures() -> None:
+    torch.testing.assert_close(apply_blur(torch.full((1, 1, 4, 3), 0.3), torch.tensor([500.0])).mean().item(), 0.3)
+
+
+def test_blur_leaves_the_other_draws_alone_and_stays_within_its_bound() -> None:
+    x = pictures(8, 3, 32)
+    every = torch.ones(8, dtype=torch.bool)
+    bare = replace(HISTOLOGY, blur_px=0)
+    one = augmentation.change(x, every, bare, strength=1, share=1.0, rng=rng(5))
+    other = augmentation.change(x, every, replace(bare, blur_px=1e-6), strength=1, share=1.0, rng=rng(5))
+    torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    blurred = augmentation.change(x, every, replace(bare, blur_px=60.0), strength=1, share=1.0, rng=rng(5))
+    assert ((blurred - one).abs().amax((1, 2, 3)) > 1e-3).sum() >= 7
+
+
+def test_every_family_of_transforms_is_an_operation() -> None:
+    """Each field of a preset changes a picture when it alone is allowed: no setting is dead (seed text 001, 4.2)."""
+    x = pictures(32, 3, 24)
+    allowed: dict[str, object] = {
+        "flip_horizontal": True, "flip_vertical": True, "quarter_turns": True, "rotate_deg": 20.0, "translate": 0.1,
+        "zoom": 0.2, "shear_deg": 10.0, "brightness": 0.1, "contrast": 0.2, "saturation": 0.2, "hue": 0.05,
+        "gamma": 0.2, "noise": 0.02, "blur_px": 9.0,
+    }  # fmt: skip
+    fields_of = {entry.name for entry in fields(Preset)} - {"name", "reasons", "cutmix"}
+    assert set(allowed) == fields_of
+    for name, bound in allowed.items():
+        bounds = replace(PLAIN, **{name: bound})
+        out = augmentation.change(x, torch.ones(32, dtype=torch.bool), bounds, strength=1, share=0.5, rng=rng(1))
+        changed = (out != x).flatten(1).any(1).sum()
+        assert 4 <= changed <= 28, name
 
 
 # the bounds
@@ -347,8 +395,9 @@ def test_working_on_all_rows_as_an_accelerator_does_gives_the_same() -> None:
         warp = draw_warp(n, bounds, strength=1, share=0.5, rng=rng(1))
         light = draw_light(n, bounds, strength=1, share=0.5, rng=rng(2))
         grain = torch.randn(x.shape, generator=rng(3))
-        some = augmentation._change_rows(x, chosen, warp, light, grain)
-        every = augmentation._change_all(x, chosen, warp, light, grain)
+        blur = torch.linspace(0, 40, n)  # up to 3 pixels in pictures of 16
+        some = augmentation._change_rows(x, chosen, warp, blur, light, grain)
+        every = augmentation._change_all(x, chosen, warp, blur, light, grain)
         torch.testing.assert_close(every, some, atol=1e-6, rtol=0)
         assert torch.equal(every[~chosen], x[~chosen])
         assert (every[chosen] != x[chosen]).flatten(1).any(1).all()

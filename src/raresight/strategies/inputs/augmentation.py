@@ -9,6 +9,8 @@ from torch import Tensor
 
 from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.presets import PRESETS, Preset
+from raresight.strategies.inputs.blur import apply_blur
+from raresight.strategies.inputs.draws import spread
 from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
 from raresight.strategies.inputs.warp import Warp, apply_warp, draw_warp
 
@@ -79,25 +81,32 @@ def change(x: Tensor, chosen: Tensor, bounds: Preset, *, strength: float, share:
     warp = draw_warp(len(x), bounds, strength=strength, share=share, rng=rng)
     light = draw_light(len(x), bounds, strength=strength, share=share, rng=rng)
     grain = torch.randn(x.shape, generator=rng) if bool((light.noise != 0).any()) else None
+    blur = spread(len(x), bounds.blur_px, strength=strength, share=share, rng=rng).abs_()
     if x.device.type != "cpu":
-        return _change_all(x, chosen, warp, light, grain)
-    return _change_rows(x, chosen, warp, light, grain)
+        return _change_all(x, chosen, warp, blur, light, grain)
+    return _change_rows(x, chosen, warp, blur, light, grain)
 
 
-def _change_rows(x: Tensor, chosen: Tensor, warp: Warp, light: Light, grain: Tensor | None) -> Tensor:
+def _change_rows(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Light, grain: Tensor | None) -> Tensor:
+    """Warp, lens, then light and sensor, in the order in which a camera meets them."""
     rows = (chosen & warp.moved).nonzero().squeeze(1)
     if len(rows):
         x = _put(x, rows, apply_warp(_rows(x, rows), warp.take(rows)))
+    rows = (chosen & (blur != 0)).nonzero().squeeze(1)
+    if len(rows):
+        x = _put(x, rows, apply_blur(_rows(x, rows), blur[rows]))
     rows = (chosen & light.moved(x.shape[1])).nonzero().squeeze(1)
     if len(rows):
         x = _put(x, rows, apply_light(_rows(x, rows), light.take(rows), None if grain is None else grain[rows]))
     return x
 
 
-def _change_all(x: Tensor, chosen: Tensor, warp: Warp, light: Light, grain: Tensor | None) -> Tensor:
-    warped, lit = warp.moved, light.moved(x.shape[1])
+def _change_all(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Light, grain: Tensor | None) -> Tensor:
+    warped, blurred, lit = warp.moved, blur != 0, light.moved(x.shape[1])
     if bool(warped.any()):
         x = torch.where(_each(chosen & warped.to(x.device)), apply_warp(x, warp), x)
+    if bool(blurred.any()):
+        x = torch.where(_each(chosen & blurred.to(x.device)), apply_blur(x, blur), x)
     if bool(lit.any()):
         x = torch.where(_each(chosen & lit.to(x.device)), apply_light(x, light, grain), x)
     return x

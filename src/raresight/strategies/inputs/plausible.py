@@ -20,15 +20,14 @@ class Augment(Strategy):
         change_t = clip(strength * U(-bound_t, bound_t), -bound_t, bound_t);
 
     a flip has probability min(strength, 1) / 2, and with probability min(strength, 1) one of the four quarter turns
-    follows. Flips, turns, rotation, zoom, shear and translation are one bilinear warp with reflected borders;
-    saturation, hue, contrast and brightness one linear map, then gamma and noise.
+    follows. Flips, turns, rotation, zoom, shear and translation are one bilinear warp with reflected borders; then
+    comes blur; saturation, hue, contrast and brightness are one linear map, then gamma and noise.
 
     Shapes: `x` `(B, C, H, W)` float; C = 3 has colour, any other C is treated as grey. `y` passes through.
     Ranges and units: `x` in [0, 1] in and out (clamped); `strength` >= 0, a share of the bounds, and never beyond them;
     `preset` is a name in `core.presets` (its units stand there), by default the study's. The preset `none` allows
     nothing, and then the method is plain training.
     A class that is absent changes nothing: labels are not looked at.
-    Bounds that read "blur" are not used: no preset allows it.
 
     Raises: `ConfigError` for an unknown preset, a negative strength, or use before `fit` without a preset.
 
