@@ -7,7 +7,7 @@ once and summed into the few places where a positive stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -61,16 +61,16 @@ class Ranked:
         self._sums = sparse.csr_matrix((ones, (row, who)), shape=(3 * m + 1, n_patients))
 
     def metrics(
-        self, weight: np.ndarray, specificity: float | None = None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """AUROC, AP, and recall at `specificity`, each `(B,)`, from multiplicities `(G, B)`.
+        self, weight: np.ndarray, specificities: Sequence[float] = ()
+    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """AUROC, AP, and recall at each of the `specificities`, each `(B,)`, from multiplicities `(G, B)`.
 
-        NaN in resamples that lack positives (or, for AUROC and recall, negatives), and recall is NaN if not asked for.
+        NaN in resamples that lack positives (or, for AUROC and recall, negatives).
         """
         m = self.n_stops
         if m == 0:
             nothing = np.full(weight.shape[1], np.nan)
-            return nothing, nothing, nothing
+            return nothing, nothing, [nothing for _ in specificities]
         sums = self._sums @ weight
         positives, tied, passed = sums[:m], sums[m : 2 * m], sums[2 * m : 3 * m]
         n_pos = positives.sum(axis=0)
@@ -83,12 +83,12 @@ class Ranked:
         seen = tp + fp
         gained = np.divide(positives * tp, seen, out=np.zeros_like(tp), where=seen > 0).sum(axis=0)
         ap = np.divide(gained, n_pos, out=np.full(len(n_pos), np.nan), where=n_pos > 0)
-        recall = np.full(len(n_pos), np.nan)
-        if specificity is not None:
+        recalls = []
+        for specificity in specificities:
             # An alarm at a stop takes the whole tie group; recall is what lies above the last stop that keeps enough.
-            found = (positives * (fp <= (1 - specificity + 1e-9) * n_neg)).sum(axis=0)
-            np.divide(found, n_pos, out=recall, where=(n_pos > 0) & (n_neg > 0))
-        return auroc, ap, recall
+            found = np.einsum("mb,mb->b", positives, fp <= (1 - specificity + 1e-9) * n_neg)
+            recalls.append(np.divide(found, n_pos, out=np.full(len(n_pos), np.nan), where=(n_pos > 0) & (n_neg > 0)))
+        return auroc, ap, recalls
 
 
 def percentile(values: np.ndarray, level: float = 0.95) -> tuple[float, float, int]:

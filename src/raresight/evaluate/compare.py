@@ -21,7 +21,7 @@ from raresight.evaluate.bootstrap import percentile
 from raresight.evaluate.counts import DEFAULT_POINT, count, decide
 from raresight.evaluate.intervals import loosened, reach, unseen
 from raresight.evaluate.permutation import holm, swap_test
-from raresight.evaluate.ranking import auprc, sensitivity_at_specificity
+from raresight.evaluate.ranking import NINE_OF_TEN, RECALL_AT_90, auprc, sensitivity_at_specificity
 from raresight.evaluate.resampled import Resampled, macro_areas, macro_of
 
 # Macro figures, and what their resampled values are called beyond their name.
@@ -29,6 +29,7 @@ MACRO = {"macro_f1": "@default", "balanced_accuracy": "@default", "macro_auprc":
 AT_DEFAULT_POINT = ("macro_f1", "balanced_accuracy", "recall")
 PRIMARY = "recall_at_matched_specificity"
 FALLBACK_SPECIFICITY = 0.90
+RANKED_AT = {RECALL_AT_90: NINE_OF_TEN}
 FEWEST_FALSE_ALARMS = 5
 
 
@@ -45,7 +46,8 @@ def compare(
     p_adjusted family n_patients`, and beside them `n_positive_patients n_seeds seed_noise method status reason`.
 
     Family `exploratory`: `macro_f1 balanced_accuracy macro_auprc macro_auroc`, and per class `recall` at the default
-    operating point and `auprc`; paired patient bootstrap (the same resample for both arms), p from its tails.
+    operating point, `auprc` and `recall_at_specificity_90` (a point of the ROC); paired patient bootstrap (the same
+    resample for both arms), p from its tails.
     Family `primary`: `recall_at_matched_specificity` of each critical class (of every class where none is critical).
     Each arm's threshold is the lowest that keeps the specificity which the baseline has at its default operating point,
     or 0.90 where that leaves fewer than 5 false alarms or lies under 0.5; the row says which.
@@ -78,7 +80,9 @@ def compare(
         at, rule = _matched(versions[baseline], k)
         drawn = {
             arm: [
-                version.draws.of_class(k, version.cells, resamples, seed, part, "compare", k, specificity=at)
+                version.draws.of_class(
+                    k, version.cells, resamples, seed, part, "compare", k, specificities={PRIMARY: at, **RANKED_AT}
+                )
                 for version in versions[arm]
             ]
             for arm in runs
@@ -86,8 +90,9 @@ def compare(
         for pair in pairs:
             rows.append(pair.row("recall", k, methodcaller("recall", k), drawn, "recall@default"))
             rows.append(pair.row("auprc", k, methodcaller("auprc", k), drawn, "auprc"))
+            rows.append(pair.row(RECALL_AT_90, k, methodcaller("recall_at", NINE_OF_TEN, k), drawn, RECALL_AT_90))
             if name in family:
-                row = pair.row(PRIMARY, k, methodcaller("recall_at", at, k), drawn, "recall_at_specificity")
+                row = pair.row(PRIMARY, k, methodcaller("recall_at", at, k), drawn, PRIMARY)
                 rows.append(row | pair.primary(row, k, at, rule, permutations))
     primary = [row for row in rows if row["family"] == "primary" and row["p"] is not None]
     for row, adjusted in zip(primary, holm([row["p"] for row in primary]), strict=True):

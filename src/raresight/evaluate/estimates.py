@@ -25,7 +25,7 @@ from raresight.evaluate.intervals import (
     reach,
     unseen,
 )
-from raresight.evaluate.ranking import auprc
+from raresight.evaluate.ranking import NINE_OF_TEN, RECALL_AT_90, auprc, sensitivity_at_specificity
 from raresight.evaluate.resampled import Resampled, macro_areas, macro_of
 from raresight.evaluate.thresholds import threshold_array
 from raresight.evaluate.verdict import deployed, few, from_interval, judged, not_estimable, over_classes
@@ -62,7 +62,8 @@ def estimate(
     """Per-class and macro estimates at the default operating point and, where thresholds are given, at those.
 
     Per class: `recall precision specificity npv f1 alarms_per_1000` (and `ppv_at_prevalence` where a deployment
-    prevalence is given) at each operating point; `auroc auprc expected_observed_ratio ece`. Macro: `accuracy` with
+    prevalence is given) at each operating point; `auroc auprc recall_at_specificity_90 expected_observed_ratio ece`.
+    Macro: `accuracy` with
     `trivial_accuracy` beside it, `balanced_accuracy macro_f1 macro_auroc macro_auprc`, and with costs `expected_cost`,
     `trivial_expected_cost`. At thresholds exclusive classes are judged one against the rest, a case may alarm
     for several, and accuracy and balanced accuracy are not given.
@@ -141,7 +142,12 @@ class _Estimates:
             n_patients=len(np.unique(self.patient[known])),
         )
         absent = "" if n_positive else f"no case has '{self.task.classes[k]}' in this part"
-        drawn = {} if absent else self.draws.of_class(k, self.cells, self.resamples, *self.names, "class", k)
+        asked = {RECALL_AT_90: NINE_OF_TEN}
+        drawn = (
+            {}
+            if absent
+            else self.draws.of_class(k, self.cells, self.resamples, *self.names, "class", k, specificities=asked)
+        )
         rows: list[Estimate] = []
         for point in self.points:
             rows += self._at_point(base, k, point, absent, drawn)
@@ -149,6 +155,9 @@ class _Estimates:
         rows.append(from_interval(replace(base, metric="auroc"), area, absent or "every case has the class", True))
         ap = auprc(y, self.prob[:, k])
         rows.append(self._bootstrapped(replace(base, metric="auprc"), ap, drawn.get("auprc"), absent))
+        found = sensitivity_at_specificity(y, self.prob[:, k], NINE_OF_TEN)[0]
+        lacking = absent or ("" if (y == 0).any() else "every case has the class")
+        rows.append(self._bootstrapped(replace(base, metric=RECALL_AT_90), found, drawn.get(RECALL_AT_90), lacking))
         return rows + self._calibration(base, k, absent)
 
     def _at_point(

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Recall where nine of ten cases without the class stay silent: a point of the ROC, so that no threshold is chosen.
+RECALL_AT_90 = "recall_at_specificity_90"
+NINE_OF_TEN = 0.90
+
 
 @dataclass(frozen=True)
 class Steps:

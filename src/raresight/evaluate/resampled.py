@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -51,16 +52,22 @@ class Resampled:
         return np.stack([self.per_patient(cell) for cell in (yes & alarm, no & alarm, yes & ~alarm, no & ~alarm)])
 
     def of_class(
-        self, k: int, points: Mapping[str, np.ndarray], resamples: int, *names: object, specificity: float | None = None
+        self,
+        k: int,
+        points: Mapping[str, np.ndarray],
+        resamples: int,
+        *names: object,
+        specificities: Mapping[str, float] = MappingProxyType({}),
     ) -> dict[str, np.ndarray]:
-        """`auroc`, `auprc`, `recall_at_specificity`, and per point `f1@..` and `recall@..` of class k, each `(B,)`.
+        """`auroc`, `auprc`, and per point `f1@..` and `recall@..` of class k, each `(B,)`.
 
-        Drawn within the strata "has class k" and "has not". `points` maps an operating point to its `counts(...)`.
+        Drawn within the strata "has class k" and "has not". `points` maps an operating point to its `counts(...)`,
+        `specificities` a name to the specificity at which recall is read off the ROC under that name.
         """
         drawn: dict[str, list[np.ndarray]] = {}
         for weight in blocks(self.has[:, k], resamples, *names):
-            auroc, ap, recall = self.ranked[k].metrics(weight, specificity)
-            values = {"auroc": auroc, "auprc": ap, "recall_at_specificity": recall}
+            auroc, ap, recalls = self.ranked[k].metrics(weight, list(specificities.values()))
+            values = {"auroc": auroc, "auprc": ap, **dict(zip(specificities, recalls, strict=True))}
             for point, cells in points.items():
                 counts = Counts(*(cells[:, :, k] @ weight))
                 values |= {f"f1@{point}": counts.f1, f"recall@{point}": counts.recall}

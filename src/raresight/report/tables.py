@@ -140,6 +140,7 @@ def comparisons(content: Content, rows: Sequence[dict[str, object]]) -> Table:
             as_points = metric in {
                 "recall",
                 "recall_at_matched_specificity",
+                "recall_at_specificity_90",
                 "precision",
                 "specificity",
                 "accuracy",

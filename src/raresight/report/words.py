@@ -15,6 +15,7 @@ METRICS = {
     "f1": "F1",
     "auroc": "AUROC",
     "auprc": "average precision",
+    "recall_at_specificity_90": "sensitivity at 90% specificity",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -32,7 +33,7 @@ POINTS = {
     "tuned": "thresholds tuned on the validation part",
     "frozen": "thresholds frozen before the test part was opened",
 }
-PERCENT = {"recall", "precision", "specificity", "npv", "accuracy", "balanced_accuracy"}
+PERCENT = {"recall", "recall_at_specificity_90", "precision", "specificity", "npv", "accuracy", "balanced_accuracy"}
 HAM10000 = {
     "akiec": "actinic keratosis",
     "bcc": "basal cell carcinoma",

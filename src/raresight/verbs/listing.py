@@ -23,6 +23,7 @@ METRICS = {
     "f1": "harmonic mean of recall and precision",
     "auroc": "chance that a case with the class scores above one without",
     "auprc": "average precision; read beside the prevalence, its value for a random score",
+    "recall_at_specificity_90": "recall where 90% of the cases without the class stay silent; no threshold is chosen",
     "accuracy": "share of right answers; shown only beside the trivial classifier",
     "balanced_accuracy": "mean recall over classes",
     "macro_f1": "mean F1 over classes",

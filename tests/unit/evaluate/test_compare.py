@@ -15,6 +15,7 @@ from raresight.core.errors import ConfigError, DataError
 from raresight.core.predictions import Predictions
 from raresight.evaluate.compare import compare, identical
 from raresight.evaluate.permutation import holm, swap_test
+from raresight.evaluate.ranking import sensitivity_at_specificity
 
 QUICK = {"resamples": 100, "permutations": 200}
 
@@ -77,6 +78,17 @@ def test_a_monotone_change_of_scores_is_no_difference_at_matched_specificity() -
     (row,) = [row for row in rows if row["family"] == "primary"]
     assert (row["difference"], row["p"]) == (0, 1)
     assert row["low"] < 0 < row["high"], "no discordant patient is not certainty"
+
+
+def test_recall_at_nine_of_ten_silent_is_compared_for_every_class() -> None:
+    base = drawn("exclusive", critical=("c0",))
+    worse = noisy(base, 1, noise=4.0)
+    rows = {key(row): row for row in compare({"a": [base], "b": [worse]}, baseline="a", part="val", **QUICK)}
+    for k, name in enumerate(base.task.classes):
+        at = [sensitivity_at_specificity(p.target[:, k], p.prob[:, k], 0.9)[0] for p in (base, worse)]
+        row = rows["recall_at_specificity_90", name]
+        assert row["difference"] == pytest.approx(at[1] - at[0]) and row["family"] == "exploratory"
+        assert row["low"] <= row["difference"] <= row["high"]
 
 
 def test_several_seeds_are_a_second_level() -> None:

@@ -54,6 +54,20 @@ def test_every_figure_holds_together(kind: str) -> None:
     assert saved == rows
 
 
+def test_recall_at_nine_of_ten_silent_by_hand() -> None:
+    # 20 negatives at 0.01..0.20: two may alarm, so the threshold is 0.19, and 4 of the 6 positives lie at or above it.
+    score = np.r_[np.arange(1, 21) / 100, [0.9, 0.5, 0.3, 0.19, 0.18, 0.02]]
+    target = np.r_[np.zeros(20), np.ones(6)]
+    given = predictions("independent", target[:, None], score[:, None], np.arange(26))
+    (row,) = (e for e in estimate(given, resamples=200) if e.metric == "recall_at_specificity_90")
+    assert row.value == pytest.approx(4 / 6) and row.operating_point is None and row.threshold is None
+    assert row.low is not None and row.high is not None and row.low < 4 / 6 < row.high
+    assert row.status == "wide" and row.reason.startswith("6 positive patients")
+    everyone = predictions("independent", np.ones((3, 1)), score[:3, None], np.arange(3))
+    (row,) = (e for e in estimate(everyone, resamples=20) if e.metric == "recall_at_specificity_90")
+    assert row.value is None and row.reason == "every case has the class"
+
+
 def test_frozen_thresholds_on_test_are_not_called_optimistic() -> None:
     given = drawn("exclusive", part="test")
     rows = estimate(given, thresholds={"c0": 0.1}, operating="frozen", resamples=20)

@@ -119,7 +119,7 @@ def test_bootstrap_equals_the_materialised_resample() -> None:
     (weight,) = blocks(np.arange(90) % 2, 40, "test")
     assert (weight.sum(axis=0) == 90).all()
     assert (weight[::2].sum(axis=0) == 45).all()
-    areas, aps, recalls = ranked.metrics(weight, specificity=0.8)
+    areas, aps, (recalls, wider) = ranked.metrics(weight, (0.8, 0.9))
     for b in range(40):
         rows = np.repeat(np.arange(300), weight[patient, b].astype(int))
         y, s = target[rows], score[rows]
@@ -127,6 +127,7 @@ def test_bootstrap_equals_the_materialised_resample() -> None:
         assert areas[b] == pytest.approx(metrics.roc_auc_score(y[known], s[known]), abs=1e-12)
         assert aps[b] == pytest.approx(metrics.average_precision_score(y[known], s[known]), abs=1e-12)
         assert recalls[b] == pytest.approx(ranking.sensitivity_at_specificity(y, s, 0.8)[0], abs=1e-12)
+        assert wider[b] == pytest.approx(ranking.sensitivity_at_specificity(y, s, 0.9)[0], abs=1e-12)
 
 
 def test_bootstrap_draws_are_multinomial_and_prefix_stable() -> None:
