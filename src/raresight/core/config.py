@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from raresight.core.arm import Arm
+from raresight.core.arm import Arm, check_sources
 from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.presets import PRESETS
 from raresight.core.task import Task
@@ -103,6 +103,7 @@ class TrainSection(Section):
     threads: Annotated[int, Field(ge=1)] | None = None
     select: Literal["macro_auprc", "macro_auroc", "macro_f1", "balanced_accuracy", "expected_cost"] = "macro_auprc"
     evaluate_every: Annotated[int, Field(ge=1)] | None = None
+    views: Annotated[int, Field(ge=1, le=64)] = 4
 
 
 class CostSection(Section):
@@ -160,7 +161,16 @@ class StudyConfig(Section):
 
     @property
     def parsed_arms(self) -> list[Arm]:
-        return [Arm.parse(name, written) for name, written in self.arms.items()]
+        arms = [Arm.parse(name, written) for name, written in self.arms.items()]
+        check_sources(arms)
+        return arms
+
+    def for_arm(self, arm: Arm) -> StudyConfig:
+        """These settings with the network that the arm has: its own, or that of the arm whose features it takes."""
+        source = next((other for other in self.parsed_arms if other.name == arm.frozen), arm)
+        if source.backbone is None:
+            return self
+        return self.model_copy(update={"model": self.model.model_copy(update={"backbone": source.backbone})})
 
 
 def load_config(path: Path) -> StudyConfig:

@@ -21,6 +21,10 @@ WRAPPERS = ("state_dict_ema", "state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "backbone.", "net.", "encoder.")
 HEADS = ("fc.", "head.", "head_dist.", "classifier.", "heads.")
 
+# Attention blocks that a name may ask for behind a plus sign, in every residual block before its addition.
+ATTENTION = {"se": "squeeze-and-excitation", "cbam": "convolutional block attention"}
+ATTENTIVE = "resnet"  # the module of timm whose networks take them: ResNet, ResNeXt, Wide ResNet and their variants
+
 
 class Classifier(nn.Module):
     """A backbone's pooled features and one linear layer: logits = W features((x - mean) / std) + b.
@@ -64,11 +68,18 @@ def build(
     of a local weights file (`.safetensors`, `.pt`, `.pth`; read without running code). A published classifier layer
     is always dropped. `size` is needed by networks whose input size is part of their weights (vision transformers).
 
-    Raises: `ConfigError` RS-R45b for an unknown backbone (with the nearest known one), and where weights cannot be had
-    or do not fit; the remedy names a local weights file and `--quick`.
-    Source: architectures and published weights of timm (Wightman, github.com/huggingface/pytorch-image-models).
+    A name with `+se` or `+cbam` (`resnet18+se`) has an attention block in every residual block: z * gate(z) before the
+    addition, where the gate weighs channels (se), or channels and then places (cbam). Weights from elsewhere fill the
+    rest of the network; the blocks themselves begin at random.
+
+    Raises: `ConfigError` RS-R45b for an unknown backbone (with the nearest known one), for attention blocks in a
+    network that has no place for them, and where weights cannot be had or do not fit; the remedy names a local weights
+    file and `--quick`.
+    Source: architectures and published weights of timm (Wightman, github.com/huggingface/pytorch-image-models);
+    squeeze-and-excitation: Hu, Shen and Sun, CVPR 2018, eq. 2-4; CBAM: Woo et al., ECCV 2018, eq. 1-3.
     """
     timm = need("timm", extra="train", feature="training")
+    backbone, attention = _parted(backbone)
     architecture = backbone.split(".", maxsplit=1)[0]
     if architecture not in timm.list_models():
         close = nearest(architecture, timm.list_models())
@@ -79,16 +90,36 @@ def build(
             f"did you mean '{close}'?" if close else "`python -c 'import timm; print(timm.list_models())'` lists them",
         )
     options: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    if attention:
+        if architecture not in timm.list_models(module=ATTENTIVE):
+            raise _no_place(backbone, attention)
+        options["block_args"] = {"attn_layer": attention}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(rng_seed)
         network = _network(timm, backbone, options, pretrained is True, size)
         weights = "random" if pretrained is False else f"published weights of {backbone}"
+        weights += f"; {attention} blocks random" if attention and pretrained is True else ""
         if isinstance(pretrained, str):
             weights = _load_file(timm, network, Path(pretrained).expanduser(), channels)
         published = network.pretrained_cfg
         mean, std = _statistics(published.get("mean"), published.get("std"), channels)
         width = getattr(network, "head_hidden_size", None) or network.num_features
         return Classifier(network, width, task.n_classes, mean, std, weights)
+
+
+def _parted(backbone: str) -> tuple[str, str]:
+    """`resnet18+se` -> `("resnet18", "se")`; without a plus sign the second part is empty."""
+    plain, plus, attention = backbone.partition("+")
+    if plus and attention not in ATTENTION:
+        close = nearest(attention, ATTENTION)
+        known = ", ".join(f"+{name} ({about})" for name, about in ATTENTION.items())
+        raise _refused(
+            "model.backbone",
+            f"'{backbone}': '+{attention}' is no attention block",
+            f"there are {known}",
+            f"did you mean '{plain}+{close}'?" if close else f"write {plain}+se, {plain}+cbam, or {plain} alone",
+        )
+    return plain, attention
 
 
 def _network(timm: Any, backbone: str, options: dict[str, Any], pretrained: bool, size: int | None) -> Any:
@@ -101,7 +132,8 @@ def _network(timm: Any, backbone: str, options: dict[str, Any], pretrained: bool
     level = hub_log.level
     hub_log.setLevel(logging.CRITICAL)  # its retries would print over our own message
     try:
-        return timm.create_model(backbone, pretrained=pretrained, **options)
+        strict = {"pretrained_strict": False} if pretrained and "block_args" in options else {}
+        return timm.create_model(backbone, pretrained=pretrained, **options, **strict)
     except Exception as cause:  # the hub's client raises a dozen types, with no common parent
         if pretrained:
             raise _no_weights(backbone, f"the published weights cannot be loaded ({_first_line(cause)})") from cause
@@ -211,6 +243,15 @@ def _statistics(mean: Any, std: Any, channels: int) -> tuple[list[float], list[f
 
 def _first_line(cause: BaseException) -> str:
     return (str(cause).strip() or type(cause).__name__).splitlines()[0][:160]
+
+
+def _no_place(backbone: str, attention: str) -> ConfigError:
+    return _refused(
+        "model.backbone",
+        f"'{backbone}+{attention}': this network has no residual blocks that take attention",
+        "the ResNet family has them: ResNet, ResNeXt, Wide ResNet and their variants",
+        f"write for example resnet18+{attention} or resnet50+{attention}, or `{backbone}` alone",
+    )
 
 
 def _no_weights(backbone: str, found: str) -> ConfigError:

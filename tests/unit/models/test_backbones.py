@@ -114,3 +114,59 @@ def test_without_network_the_remedy_is_a_local_file_or_quick(monkeypatch: pytest
     assert problem.code == "RS-R45b"
     assert "path/to/weights.safetensors" in problem.remedy
     assert "--quick" in problem.remedy
+
+
+@pytest.mark.parametrize(("attention", "n_tensors"), [("se", 4), ("cbam", 5)])
+def test_attention_stands_in_every_residual_block_and_acts(attention: str, n_tensors: int) -> None:
+    """SE: two layers with biases a block; CBAM: two layers, a 7 x 7 filter and its normalisation (two)."""
+    plain = tiny().eval()
+    model = build(f"test_resnet+{attention}", TASK, channels=3, pretrained=False, rng_seed=0).eval()
+    blocks = [name for name, _ in plain.backbone.named_modules() if name.count(".") == 1 and name.startswith("layer")]
+    gates = [name for name, _ in model.backbone.named_parameters() if ".se." in name]
+    assert len(blocks) == 4 and len(gates) == n_tensors * len(blocks)
+    assert {name.split(".se.")[0] for name in gates} == set(blocks)
+    ours, others = model.backbone.state_dict(), plain.backbone.state_dict()
+    assert set(ours) - {name for name in ours if ".se." in name} == set(others)
+    others = {name: value.fill_(1.0) if name.endswith("bn2.weight") else value for name, value in others.items()}
+    model.backbone.load_state_dict(others, strict=False)  # equal weights: what differs is the gates' doing
+    x = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert not torch.allclose(model.features(x), plain.features(x), rtol=0.1)
+    if attention == "se":  # gates wide open: the plain network again
+        for name, value in model.backbone.named_parameters():
+            if ".se.fc2." in name:
+                torch.nn.init.constant_(value, 40.0 if name.endswith("bias") else 0.0)
+        assert torch.allclose(model.features(x), plain.features(x), rtol=1e-5, atol=1e-6)
+
+
+def test_published_weights_fill_all_but_the_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+
+    source = tiny(rng_seed=5).backbone.state_dict()
+    save_file(source, tmp_path / "weights.safetensors")
+    create = timm.create_model
+
+    def local(name: str, **options: Any) -> Any:
+        return create(name, pretrained_cfg_overlay={"file": str(tmp_path / "weights.safetensors")}, **options)
+
+    monkeypatch.setattr(timm, "create_model", local)
+    monkeypatch.setattr("raresight.models.backbones._can_fetch", lambda config: True)
+    model = build("test_resnet+se", TASK, channels=3, pretrained=True, rng_seed=0)
+    state = model.backbone.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in source.items())
+    assert "se blocks random" in model.weights
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("test_resnet+sse", "did you mean 'test_resnet+se'?"),
+        ("test_resnet+", "resnet+se, test_resnet+cbam"),
+        ("test_vit+se", "ResNet family"),
+        ("test_efficientnet+cbam", "ResNet family"),
+        ("restnet18+se", "did you mean 'resnet18'?"),
+    ],
+)
+def test_attention_that_cannot_be(name: str, words: str) -> None:
+    with pytest.raises(ConfigError, match="RS-R45b") as refusal:
+        build(name, TASK, channels=3, pretrained=False, rng_seed=0)
+    assert words in str(refusal.value)
