@@ -123,7 +123,11 @@ class Stack:
         return total
 
     def findings(self) -> list[str]:
-        """What the user should know about the combination, as plain sentences."""
+        """What the user should know about the methods and their combination, as plain sentences."""
+        return [*(said for strategy in self.strategies for said in strategy.findings()), *self._compensations()]
+
+    def _compensations(self) -> list[str]:
+        """The warning for several methods that compensate for one imbalance."""
         compensating = [s.name for s in self._counting() if s.compensates() or self._favours(s.log_prior_shift())]
         if len(compensating) < 2:
             return []

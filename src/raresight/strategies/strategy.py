@@ -65,8 +65,8 @@ class Facts:
 class SyntheticRows:
     """Synthetic feature rows as recipes, not copies: row i is z[base] + gap * (z[neighbour] - z[base]).
 
-    `base`, `neighbour` `(M,)` int64 row numbers of the features; `gap` `(M,)` or `(M, 1)` in [0, 1];
-    `target`, `mask` `(M, K)` the labels of the synthetic rows (mask 0 = unknown).
+    `base`, `neighbour` `(M,)` int32 or int64 row numbers of the features; `gap` `(M,)` or `(M, 1)` in [0, 1];
+    `target`, `mask` `(M, K)` the labels of the synthetic rows, 0 or 1 of any type (mask 0 = unknown).
     """
 
     base: Tensor
@@ -113,9 +113,19 @@ class Strategy:
         """Whether the method raises rare classes although its `log_prior_shift` cannot say by how much (None)."""
         return False
 
+    def findings(self) -> list[str]:
+        """What the user should know about what the method did with these data, as plain sentences."""
+        return []
+
     # sampling
     def sample_weights(self) -> Tensor | None:
-        """`(N,)` weights >= 0 by which training rows are drawn with replacement; None: each row once an epoch."""
+        """`(N,)` weights >= 0 by which training rows are drawn with replacement; None: each row once an epoch.
+
+        Asked at the beginning of every epoch, after `start_epoch`, so they may change from one epoch to the next.
+        Within an epoch they stay as they are: weights that follow from observed losses are fixed in `start_epoch` and
+        kept in `state_dict`, so that a run resumed within the epoch draws the same rows. Asked before the first
+        epoch they stand for the whole training: what an own loop would draw by.
+        """
         return None
 
     # inputs
