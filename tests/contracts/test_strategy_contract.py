@@ -19,6 +19,8 @@ from raresight.core.task import Task
 from raresight.strategies import ALL, Facts, Stack, Strategy
 from raresight.strategies.strategy import PLACES, implements
 
+MIXERS = {"mixup", "balanced_mixup", "remix", "cutmix"}
+
 every = pytest.mark.parametrize(("method", "kind", "space"), GRID, ids=IDS)
 
 
@@ -161,9 +163,9 @@ def test_masked_equals_dropped(method: type[Strategy], kind: str, space: tuple[i
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", [m for m in ALL if m.name != "mixup"], ids=lambda m: m.name)
+@pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
 def test_unknown_labels_do_not_count_as_facts(method: type[Strategy], kind: str) -> None:
-    """Mixup is left out: it refuses unknown labels (its own test says so)."""
+    """Methods that mix images refuse unknown labels instead."""
     data = make_data(kind, ())
     unknown = Data(data.x, data.target.clone(), data.mask.clone(), kind)
     unknown.mask[::4] = 0
@@ -171,6 +173,10 @@ def test_unknown_labels_do_not_count_as_facts(method: type[Strategy], kind: str)
     keep = torch.arange(N) % 4 != 0
     dropped = Data(data.x[keep], data.target[keep], data.mask[keep], kind)
     one, other = method(), method()
+    if method.name in MIXERS:
+        with pytest.raises(ConfigError, match="labels are unknown"):
+            one.fit(unknown.facts)
+        return
     one.fit(unknown.facts)
     other.fit(dropped.facts)
     shift, expected = one.log_prior_shift(), other.log_prior_shift()

@@ -47,7 +47,7 @@ class Data:
             mask=as_rows(self.mask),
             steps=STEPS,
             epochs=2,
-            preset="dermoscopy",
+            preset="histology",  # allows every transform that any method draws
         )
 
     @property

@@ -17,9 +17,12 @@ from raresight.strategies.features.adasyn import ADASYN
 from raresight.strategies.features.borderline_smote import BorderlineSMOTE
 from raresight.strategies.features.random_oversampling import RandomFeatureOversampling
 from raresight.strategies.features.smote import SMOTE
+from raresight.strategies.inputs.balanced_mixup import BalancedMixup
+from raresight.strategies.inputs.cutmix import CutMix
 from raresight.strategies.inputs.heavy import HeavyAugment
 from raresight.strategies.inputs.mixup import Mixup
 from raresight.strategies.inputs.plausible import Augment
+from raresight.strategies.inputs.remix import Remix
 from raresight.strategies.losses.balanced_softmax import BalancedSoftmax
 from raresight.strategies.losses.class_weights import ClassWeights
 from raresight.strategies.losses.focal import Focal
@@ -36,6 +39,9 @@ ALL: tuple[type[Strategy], ...] = (
     Augment,
     HeavyAugment,
     Mixup,
+    BalancedMixup,
+    Remix,
+    CutMix,
     RandomFeatureOversampling,
     SMOTE,
     BorderlineSMOTE,

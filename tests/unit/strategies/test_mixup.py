@@ -10,7 +10,8 @@ from torch import Tensor
 
 from raresight.core.errors import ConfigError
 from raresight.strategies.inputs import mixup
-from raresight.strategies.inputs.mixup import Mixup, beta
+from raresight.strategies.inputs.mixing import beta
+from raresight.strategies.inputs.mixup import Mixup
 from raresight.strategies.strategy import Facts
 
 
@@ -36,7 +37,7 @@ def test_equals_equation_1_in_a_loop() -> None:
     x, y = torch.rand(6, 3, 5, 5, generator=rng(1)), torch.rand(6, 4, generator=rng(2)).round()
     mixed, soft = Mixup(alpha=0.4).mix_inputs(x, y, rng(7))
     replay = rng(7)
-    partner, weight = torch.randperm(6, generator=replay), beta(6, 0.4, replay)
+    partner, weight = torch.randperm(6, generator=replay), beta(6, 0.4, 0.4, replay)
     for i in range(6):
         j, own = int(partner[i]), float(weight[i])
         torch.testing.assert_close(mixed[i], own * x[i] + (1 - own) * x[j])
@@ -45,14 +46,14 @@ def test_equals_equation_1_in_a_loop() -> None:
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_lambda_is_beta_distributed(alpha: float) -> None:
-    draws = beta(20000, alpha, rng())
+    draws = beta(20000, alpha, alpha, rng())
     # Beta(a, a) has mean 1/2 and variance 1 / (4 (2 a + 1))
     assert draws.mean().item() == pytest.approx(0.5, abs=0.015)
     assert draws.var().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
 
 
 def test_a_tiny_alpha_gives_numbers() -> None:
-    draws = beta(20000, 0.001, rng())
+    draws = beta(20000, 0.001, 0.001, rng())
     assert torch.isfinite(draws).all()
     assert ((draws >= 0) & (draws <= 1)).all()
 
@@ -69,7 +70,7 @@ def test_dense_labels_are_mixed_pixel_by_pixel() -> None:
     x, y = torch.rand(4, 1, 6, 6), torch.rand(4, 2, 6, 6)
     mixed, soft = Mixup(alpha=1.0).mix_inputs(x, y, rng(3))
     replay = rng(3)
-    partner, weight = torch.randperm(4, generator=replay), beta(4, 1.0, replay).float().view(4, 1, 1, 1)
+    partner, weight = torch.randperm(4, generator=replay), beta(4, 1.0, 1.0, replay).float().view(4, 1, 1, 1)
     torch.testing.assert_close(soft, weight * y + (1 - weight) * y[partner])
     torch.testing.assert_close(mixed, weight * x + (1 - weight) * x[partner])
 

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from raresight.core.errors import ConfigError, Problem
 from raresight.core.task import Kind
 from raresight.strategies.inputs.augmentation import check_setting
+from raresight.strategies.inputs.mixing import beta, mixed, refuse_unknown
 from raresight.strategies.strategy import Facts, Place, Strategy
 
 
@@ -27,6 +27,12 @@ class Mixup(Strategy):
     A class that is absent from the batch stays absent: its labels mix 0 with 0.
     Unknown labels: this hook sees no mask and an unknown label arrives as 0, so a mixture would take it for a
     negative while the mask of one partner alone decided what is counted. The method therefore needs fully known labels.
+
+    Helps: with few pictures and networks that memorise them; against mislabelled cases.
+    Hurts: probabilities, until they are calibrated; findings that are small or told by intensity, which a mixture
+    halves; rare classes, whose pictures are nearly always mixed with common ones.
+    Evidence: on the 20 long-tailed findings of NIH-CXR-LT (one seed) average accuracy on a balanced test set 0.160
+    with mixup against 0.164 without, tail 0.017 against 0.017 (README of LongTailCXR).
 
     Raises: `ConfigError` for a negative alpha, and at `fit` where some training labels are unknown.
 
@@ -53,36 +59,12 @@ class Mixup(Strategy):
         return {"alpha": 0}
 
     def fit(self, facts: Facts) -> None:
-        n_unknown = int((facts.mask.expand_as(facts.target) == 0).sum())
-        if n_unknown and self.alpha > 0:
-            raise ConfigError(
-                Problem(
-                    code="RS-C34",
-                    level="error",
-                    file="study.yaml",
-                    column=self.name,
-                    found=f"{n_unknown} training labels are unknown",
-                    why="a mixture with an unknown label would count it as a negative",
-                    remedy="take mixup out of this arm, or keep only cases whose labels are all known",
-                )
-            )
+        if self.alpha > 0:
+            refuse_unknown(self.name, facts)
 
     def mix_inputs(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         if self.alpha == 0 or len(x) < 2:
             return x, y
         partner = torch.randperm(len(x), generator=rng).to(x.device, non_blocking=True)
-        weight = beta(len(x), self.alpha, rng)
-        return _mixed(x, partner, weight), _mixed(y, partner, weight)
-
-
-def beta(n: int, alpha: float, rng: torch.Generator) -> Tensor:
-    """`(n,)` float64 draws of Beta(alpha, alpha), as the first of two gamma variates over their sum."""
-    # torch.distributions takes no generator; this sampler is the one that it calls
-    one, other = torch._standard_gamma(torch.full((2, n), alpha, dtype=torch.float64), generator=rng)
-    return one / (one + other)
-
-
-def _mixed(values: Tensor, partner: Tensor, weight: Tensor) -> Tensor:
-    shape = (-1, *[1] * (values.dim() - 1))
-    own = weight.to(values.device, values.dtype, non_blocking=True).view(shape)
-    return torch.lerp(values[partner], values, own)
+        own = beta(len(x), self.alpha, self.alpha, rng)
+        return mixed(x, partner, own), mixed(y, partner, own)
