@@ -143,7 +143,7 @@ class Strategy:
         return None
 
     def head_sample_weights(self, y: Tensor, mask: Tensor) -> Tensor | None:
-        """In a head phase: `(M,)` weights over real and synthetic rows, overriding `sample_weights`."""
+        """In a head phase: `(M,)` weights over real and synthetic rows, overriding `sample_weights`; every epoch."""
         return None
 
     # losses
@@ -173,13 +173,17 @@ class Strategy:
 
     # schedules
     def start_epoch(self, epoch: int, model: nn.Module, rng: torch.Generator) -> None:
-        """Called before epoch `epoch` (from 0) of the representation phase."""
+        """Called before epoch `epoch` (from 0): one pass's worth of the training part, in every phase.
+
+        A head phase goes on counting; it calls once more for the epoch in which it begins. A run resumed within an
+        epoch calls again for it, with the same `rng`, and only then loads the saved state.
+        """
 
     def start_head(self, model: nn.Module, rng: torch.Generator) -> None:
         """Called once, when the head phase begins (classifier retraining resets the head here)."""
 
     def observe(self, ids: Tensor, per_case: Tensor) -> None:
-        """See the unweighted losses of a batch."""
+        """See the unweighted losses of a batch, once a step, in both phases; ids may repeat."""
 
     def after_step(self, step: int, model: nn.Module) -> None:
         """Called after optimiser step `step` (from 1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,22 +39,36 @@ class Cases:
 
 
 class Order:
-    """Which rows make batch `step`: a pure function of the seeds, so that a resume needs no sampler state.
+    """Which rows make batch `step`: a pure function of the seeds and of `weights`, so it has no state of its own.
 
-    Without `weights` every epoch is a permutation drawn from (study seed, run seed, `name`, epoch), the same for every
-    arm. With `weights` `(N,)` an epoch is N draws with replacement from a stream of its own. Either way an epoch has
-    ceil(N / batch) batches of nearly equal size: no case is dropped and no batch is too small for batch normalisation.
+    An epoch is `per_epoch` = ceil(cases / batch) batches of nearly equal size: no batch is too small for batch
+    normalisation. `cases` is the number of training cases; the number of rows, `n`, is larger where synthetic ones
+    are added. `weights` `(n,)`, or a callable asked at the first batch of every epoch, says how an epoch is made.
+    None: its batches are the next ones of a permutation of all rows drawn from (study seed, run seed, `name`, pass),
+    the same for every arm; no row is dropped. Weights: `cases` draws with replacement from a stream of their own. A
+    callable must give the same answer where a resumed run asks within the epoch.
     """
 
     def __init__(
-        self, n: int, batch: int, *, study_seed: int, run_seed: int, name: str = "order", weights: Tensor | None = None
+        self,
+        n: int,
+        batch: int,
+        *,
+        study_seed: int,
+        run_seed: int,
+        name: str = "order",
+        weights: Tensor | Callable[[], Tensor | None] | None = None,
+        cases: int | None = None,
     ) -> None:
         self.n = n
-        self.per_epoch = math.ceil(n / batch)
+        self.cases = n if cases is None else cases
+        self.per_epoch = math.ceil(self.cases / batch)
+        self.per_pass = math.ceil(n / batch)
         self.seeds = (study_seed, run_seed)
         self.name = name
-        self.weights = None if weights is None else weights.detach().cpu().double()
-        self._drawn: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self.weights: Callable[[], Tensor | None] = weights if callable(weights) else lambda: weights
+        self._drawn: tuple[int, np.ndarray | None] = (-1, None)
+        self._permuted: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     def epoch(self, step: int) -> int:
         return step // self.per_epoch
@@ -63,13 +77,22 @@ class Order:
         epoch, k = divmod(step, self.per_epoch)
         if self._drawn[0] != epoch:
             self._drawn = (epoch, self._draw(epoch))
-        return self._drawn[1][self.n * k // self.per_epoch : self.n * (k + 1) // self.per_epoch]
+        drawn = self._drawn[1]
+        if drawn is not None:
+            return drawn[self.cases * k // self.per_epoch : self.cases * (k + 1) // self.per_epoch]
+        number, k = divmod(step, self.per_pass)
+        if self._permuted[0] != number:
+            self._permuted = (number, numpy_rng(*self.seeds, self.name, number).permutation(self.n))
+        return self._permuted[1][self.n * k // self.per_pass : self.n * (k + 1) // self.per_pass]
 
-    def _draw(self, epoch: int) -> np.ndarray:
-        if self.weights is None:
-            return numpy_rng(*self.seeds, self.name, epoch).permutation(self.n)
+    def _draw(self, epoch: int) -> np.ndarray | None:
+        weights = self.weights()
+        if weights is None:
+            return None
         stream = torch_rng(*self.seeds, f"{self.name} by weight", epoch)
-        return torch.multinomial(self.weights, self.n, replacement=True, generator=stream).numpy()
+        return torch.multinomial(
+            weights.detach().cpu().double(), self.cases, replacement=True, generator=stream
+        ).numpy()
 
 
 class Images:

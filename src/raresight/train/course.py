@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -38,9 +39,10 @@ class Course:
         """Each method's own generator for this moment."""
         return lambda name: torch_rng(self.study_seed, self.run.seed, name, *moment)
 
-    def order(self, n: int, name: str, weights: Tensor | None) -> Order:
+    def order(self, n: int, name: str, weights: Callable[[], Tensor | None]) -> Order:
+        """The order of `n` rows; `weights` is asked at the first batch of every epoch of the training part."""
         seeds = {"study_seed": self.study_seed, "run_seed": self.run.seed}
-        return Order(n, self.config.train.batch, **seeds, name=name, weights=weights)
+        return Order(n, self.config.train.batch, **seeds, name=name, weights=weights, cases=len(self.train))
 
     def interval(self, steps: int, per_epoch: int) -> int:
         """Steps between evaluations of a phase of `steps` steps."""

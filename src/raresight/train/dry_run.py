@@ -43,7 +43,7 @@ def dry_run(
         course = Course(run, stack, config, train, train, runtime, study_seed, steps, head_steps)
         model = new_model(config, runtime, rng_seed=derive(study_seed, run.seed, "model"), random_weights=True)
         optimiser = optimiser_for(model.parameters(), config.train)
-        stepper = Stepper(course, model, optimiser, course.order(len(train), "order", stack.sample_weights()))
+        stepper = Stepper(course, model, optimiser, course.order(len(train), "order", stack.sample_weights))
         model.train()
         stack.start_epoch(0, model, course.stream("epoch", 0))
         seconds = 0.0

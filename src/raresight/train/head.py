@@ -2,8 +2,9 @@
 
 Here the network is fixed, so what a batch meets is shorter: rows are drawn (`head_sample_weights`, else
 `sample_weights`, else each row once an epoch), synthetic rows are interpolated inside the batch, and the arm's loss,
-case weights and penalties act on the head's logits. Mixing, `step`, `after_step` and `start_epoch` belong to the
-representation phase and do not act here.
+case weights and penalties act on the head's logits. Epochs go on being counted in passes of the training part:
+`start_epoch` is called at the first step of the phase and at every epoch that begins within it, and the weights are
+asked after it. Mixing, `step` and `after_step` belong to the representation phase and do not act here.
 """
 
 from __future__ import annotations
@@ -66,42 +67,37 @@ def train_head(course: Course, model: Classifier, journal: Journal, state: dict[
     """Train the head for `head_steps` steps upon the best representation; `state` is set when resuming inside."""
     stack, settings = course.stack, course.config.train
     begun = course.steps - course.head_steps
-    if state is not None:
-        # What strategies set up when a phase ends and begins happens again before their saved state replaces it.
-        stack.load_state_dict(state["stack"])
-        model.load_state_dict(state["model"])
-        stack.end_training(model)
-    load_weights(course.run.path / REPRESENTATION, model, stack)
-    model.eval()
-    z = extract(model, course.train, settings.batch, course.runtime)
-    z_val = extract(model, course.val, settings.batch, course.runtime)
-    stack.start_head(model, course.stream("head"))
-    target, mask = (labels.to(z.device) for labels in course.train.labels())
-    ids = torch.arange(len(z), device=z.device)
-    synthetic = stack.fit_features(z, target, mask, ids, course.stream("features"))
-    data = HeadRows(z, target, mask, synthetic)
-    order = course.order(len(data), "head order", data.weights(stack))
+    data, z_val = _prepare(course, model, state)
+    order = course.order(len(data), "head order", lambda: data.weights(stack))
     optimiser = optimiser_for(model.head.parameters(), settings)
+
+    def start_epoch(epoch: int) -> None:
+        stack.start_epoch(epoch, model, course.stream("head epoch", epoch))
+
     if state is None:
         journal.begin("head")
     else:
+        if journal.progress.step % order.per_epoch:
+            start_epoch(order.epoch(journal.progress.step))
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         stack.load_state_dict(state["stack"])
 
     def cases_of(step: int) -> list[str]:
-        rows = data.ids[torch.from_numpy(order.rows(step - 1 - begun))]
+        rows = data.ids[torch.from_numpy(order.rows(step - 1))]
         return [str(name) for name in course.train.cases[rows.cpu().numpy().astype(np.int64)]]
 
     journal.cases_of = cases_of
     interval = min(course.interval(course.head_steps, order.per_epoch), -(-course.head_steps // EVALUATIONS_AT_LEAST))
-    per_epoch = -(-len(course.train) // settings.batch)
     for step in range(journal.progress.step, course.steps):
-        epoch = step // per_epoch  # schedules by epoch go on counting passes of the training part
+        epoch = order.epoch(step)
+        if step == begun or step % order.per_epoch == 0:
+            journal.read_losses()  # while the order still knows which cases the last epoch's steps saw
+            start_epoch(epoch)
         lr = rate(step - begun, course.head_steps, base=settings.lr, warmup=settings.warmup)
         set_rate(optimiser, lr)
         torch.manual_seed(derive(course.study_seed, course.run.seed, "model", step))
-        rows = torch.from_numpy(order.rows(step - begun)).to(z.device)
+        rows = torch.from_numpy(order.rows(step)).to(z_val.device)
         optimiser.zero_grad(set_to_none=True)
         logits = model.head(data.features(rows))
         loss, per_case = stack.loss(logits, data.target[rows], data.mask[rows], data.ids[rows], epoch, model)
@@ -118,3 +114,22 @@ def train_head(course: Course, model: Classifier, journal: Journal, state: dict[
                 logits = logits_of(model, z_val)
                 journal.evaluated(model, logits, course.val.target, course.run.best, epoch=epoch, lr=lr)
         journal.save(model, optimiser, evaluated=due)
+
+
+def _prepare(course: Course, model: Classifier, state: dict[str, Any] | None) -> tuple[HeadRows, Tensor]:
+    """The rows to train on and the features of the validation part; the head as it is when the phase begins."""
+    stack, batch = course.stack, course.config.train.batch
+    if state is not None:
+        # What strategies set up when a phase ends and begins happens again before their saved state replaces it.
+        stack.load_state_dict(state["stack"])
+        model.load_state_dict(state["model"])
+        stack.end_training(model)
+    load_weights(course.run.path / REPRESENTATION, model, stack)
+    model.eval()
+    z = extract(model, course.train, batch, course.runtime)
+    z_val = extract(model, course.val, batch, course.runtime)
+    stack.start_head(model, course.stream("head"))
+    target, mask = (labels.to(z.device) for labels in course.train.labels())
+    ids = torch.arange(len(z), device=z.device)
+    synthetic = stack.fit_features(z, target, mask, ids, course.stream("features"))
+    return HeadRows(z, target, mask, synthetic), z_val

@@ -94,7 +94,7 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
     """The steps that train the whole network."""
     stack, settings, runtime = course.stack, course.config.train, course.runtime
     steps = course.steps - course.head_steps
-    order = course.order(len(course.train), "order", stack.sample_weights())
+    order = course.order(len(course.train), "order", stack.sample_weights)
     interval = course.interval(steps, order.per_epoch)
     optimiser = optimiser_for(model.parameters(), settings)
     stepper = Stepper(course, model, optimiser, order)
@@ -113,6 +113,7 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
     for step in range(journal.progress.step, steps):
         epoch = order.epoch(step)
         if step % order.per_epoch == 0:
+            journal.read_losses()  # while the order still knows which cases the last epoch's steps saw
             stack.start_epoch(epoch, model, course.stream("epoch", epoch))
         lr = rate(step, steps, base=settings.lr, warmup=settings.warmup)
         set_rate(optimiser, lr)
