@@ -66,9 +66,19 @@ class RunFolder:
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The paths inside a study; nothing here reads or writes."""
+    """The paths inside a study; nothing here reads or writes.
+
+    A sub-study (a cell of a sweep) has its own settings, split and runs, and takes manifest, issues and cache from the
+    study at `shared`.
+    """
 
     path: Path
+    shared: Path | None = None
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds the data, and that paths to the data in `study.yaml` are relative to."""
+        return self.shared or self.path
 
     @property
     def config(self) -> Path:
@@ -80,7 +90,7 @@ class StudyFolder:
 
     @property
     def manifest(self) -> Path:
-        return self.path / "data" / "manifest.csv"
+        return self.home / "data" / "manifest.csv"
 
     @property
     def split(self) -> Path:
@@ -92,7 +102,11 @@ class StudyFolder:
 
     @property
     def issues(self) -> Path:
-        return self.path / "data" / "issues.jsonl"
+        return self.home / "data" / "issues.jsonl"
+
+    @property
+    def checked(self) -> Path:
+        return self.home / "data" / "check.json"
 
     @property
     def audit(self) -> Path:
@@ -100,7 +114,7 @@ class StudyFolder:
 
     @property
     def cache(self) -> Path:
-        return self.path / "cache"
+        return self.home / "cache"
 
     @property
     def ledger(self) -> Path:
@@ -113,6 +127,10 @@ class StudyFolder:
     @property
     def report(self) -> Path:
         return self.path / "report" / "report.html"
+
+    @property
+    def sweeps(self) -> Path:
+        return self.path / "sweep"
 
     def opening(self, number: int) -> Path:
         return self.path / "test" / f"opening-{number}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from raresight.core.errors import DataError, Problem
@@ -43,7 +42,7 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
     write_jsonl(study.folder.issues, rows)
     too_many = len(bad_rows) > QUARANTINE_LIMIT * len(study.full_manifest)
     counts = {"n_problems": len(rows), "n_quarantined": len(bad_rows), "refused": bool(errors) or too_many}
-    write_json(_marker(study), {"inputs": _stamp(study), **counts})
+    write_json(study.folder.checked, {"inputs": _stamp(study), **counts})
     if errors:
         raise DataError(*errors)
     if too_many:
@@ -53,13 +52,9 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
 
 def is_current(study: OpenStudy) -> bool:
     """Whether the last check saw the present manifest and settings, and let them through."""
-    marker = _marker(study)
+    marker = study.folder.checked
     seen = study.folder.issues.exists() and stamped(marker, _stamp(study))
     return seen and not read_json(marker).get("refused", False)
-
-
-def _marker(study: OpenStudy) -> Path:
-    return study.folder.path / "data" / "check.json"
 
 
 def _stamp(study: OpenStudy) -> str:
