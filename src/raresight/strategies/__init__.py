@@ -23,6 +23,7 @@ from raresight.strategies.inputs.heavy import HeavyAugment
 from raresight.strategies.inputs.mixup import Mixup
 from raresight.strategies.inputs.plausible import Augment
 from raresight.strategies.inputs.remix import Remix
+from raresight.strategies.losses.auc_margin import AUCMargin
 from raresight.strategies.losses.balanced_softmax import BalancedSoftmax
 from raresight.strategies.losses.class_weights import ClassWeights
 from raresight.strategies.losses.focal import Focal
@@ -50,6 +51,7 @@ ALL: tuple[type[Strategy], ...] = (
     Focal,
     BalancedSoftmax,
     LDAM,
+    AUCMargin,
     SAM,
     EMA,
     ClassifierRetraining,

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from raresight.core.errors import ConfigError, Problem
 from raresight.core.task import Task
+from raresight.strategies.features.safety import safety
 from raresight.strategies.losses.cross_entropy import cross_entropy
-from raresight.strategies.strategy import Facts, Strategy, SyntheticRows, implements, owners
+from raresight.strategies.strategy import PLACES, Facts, Strategy, SyntheticRows, implements, owners
 
 Stream = Callable[[str], torch.Generator]
 
 # Hooks that only one strategy of an arm may own; all others chain.
-SINGLE = ("sample_weights", "head_sample_weights", "fit_features", "loss", "step")
+SINGLE = ("sample_weights", "head_sample_weights", "fit_features", "loss", "step", "correct")
 
 
 class Stack:
@@ -45,14 +46,6 @@ class Stack:
                     "only one of them could act, silently",
                     f"keep one of {names} in this arm",
                 )
-        for owner in owners(self.strategies, "loss"):
-            for weigher in owners(self.strategies, "case_weights"):
-                if not owner.takes_weights and weigher is not owner:
-                    raise self._refused(
-                        f"'{owner.name}' cannot use the case weights of '{weigher.name}'",
-                        "its loss compares cases in pairs, so no single case has a loss to be weighed",
-                        f"leave '{weigher.name}' out, or choose another loss",
-                    )
         for strategy in self.strategies:
             if sum(other.name == strategy.name for other in self.strategies) > 1:
                 raise self._refused(
@@ -91,6 +84,14 @@ class Stack:
         for strategy in self.strategies:
             strategy.fit(facts)
         self._refuse_inclusion_weights(facts)
+        self._refuse_weights_without_place(facts)
+        self._tell_correctors()
+
+    def _refuse_weights_without_place(self, facts: Facts) -> None:
+        """Case weights that the loss could not use are refused before training, those of late epochs included."""
+        if not all(owner.takes_weights for owner in owners(self.strategies, "loss")):
+            for epoch in (0, facts.epochs - 1):
+                self._weight(facts.target[:1], torch.zeros(1, dtype=torch.int64), epoch)
 
     def _refuse_inclusion_weights(self, facts: Facts) -> None:
         """Weights that undo one sampler are wrong for rows that another one draws."""
@@ -104,6 +105,20 @@ class Stack:
                         f"leave out '{sampler.name}' or its unbiased weights",
                     )
 
+    def _tell_correctors(self) -> None:
+        """Hand a method that corrects for the others the sum of their shifts."""
+        for corrector in owners(self.strategies, "correct"):
+            others = [strategy for strategy in self._counting() if strategy is not corrector]
+            total = self._sum_of_shifts(others)
+            if total is None:
+                undefined = [f"'{strategy.name}'" for strategy in others if strategy.log_prior_shift() is None]
+                raise self._refused(
+                    f"'{corrector.name}' cannot correct for {' and '.join(undefined)}",
+                    "by how much that moves the probabilities is not defined, so there is nothing to take back",
+                    f"leave '{corrector.name}' out: `raresight tune` calibrates on the validation part",
+                )
+            corrector.correct(total)
+
     @property
     def head_phase(self) -> bool:
         return any(strategy.head_phase for strategy in self.strategies)
@@ -114,8 +129,11 @@ class Stack:
         Where `head_sample_weights` draws the rows of a head phase, it alone decides how often a class is seen there:
         the sampler of the first phase and the number of synthetic rows no longer count.
         """
+        return self._sum_of_shifts(self._counting())
+
+    def _sum_of_shifts(self, strategies: Sequence[Strategy]) -> Tensor | None:
         total = torch.zeros(self.task.n_classes, dtype=torch.float64)
-        for strategy in self._counting():
+        for strategy in strategies:
             shift = strategy.log_prior_shift()
             if shift is None:
                 return None
@@ -128,7 +146,8 @@ class Stack:
 
     def _compensations(self) -> list[str]:
         """The warning for several methods that compensate for one imbalance."""
-        compensating = [s.name for s in self._counting() if s.compensates() or self._favours(s.log_prior_shift())]
+        counting = [s for s in self._counting() if not implements(s, "correct")]
+        compensating = [s.name for s in counting if s.compensates() or self._favours(s.log_prior_shift())]
         if len(compensating) < 2:
             return []
         names = f"{', '.join(compensating[:-1])} and {compensating[-1]}"
@@ -173,8 +192,16 @@ class Stack:
 
     def fit_features(self, z: Tensor, y: Tensor, mask: Tensor, ids: Tensor, stream: Stream) -> SyntheticRows | None:
         for strategy in owners(self.strategies, "fit_features"):
-            return strategy.fit_features(z, y, mask, ids, stream(strategy.name))
+            rows = strategy.fit_features(z, y, mask, ids, stream(strategy.name))
+            self._tell_correctors()  # the prior that synthetic rows make is known only now
+            return rows
         return None
+
+    def safety(
+        self, z: Tensor, y: Tensor, mask: Tensor, ids: Tensor, synthetic: SyntheticRows | None, stream: Stream
+    ) -> list[dict[str, Any]]:
+        """Where the synthetic rows lie, class by class (`features/safety.py`); empty without synthetic rows."""
+        return [] if synthetic is None else safety(self.task, z, y, mask, ids, synthetic, stream("safety"))
 
     def head_sample_weights(self, y: Tensor, mask: Tensor) -> Tensor | None:
         return next((s.head_sample_weights(y, mask) for s in owners(self.strategies, "head_sample_weights")), None)
@@ -189,11 +216,7 @@ class Stack:
         model: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """The arm's loss: the product of all case weights, the owner's loss (cross-entropy if none), all penalties."""
-        weight = torch.ones_like(target)
-        for strategy in owners(self.strategies, "case_weights"):
-            factor = strategy.case_weights(target, ids, epoch)
-            if factor is not None:
-                weight = weight * factor
+        weight = self._weight(target, ids, epoch)
         owner = next(iter(owners(self.strategies, "loss")), None)
         per_case: Tensor | None
         if owner is None:
@@ -206,6 +229,23 @@ class Stack:
                 if term is not None:
                     total = total + term
         return total, per_case
+
+    def _weight(self, target: Tensor, ids: Tensor, epoch: int) -> Tensor:
+        """The product of all case weights. Raises: `ConfigError` where the arm's loss has no place for them."""
+        weight = torch.ones_like(target)
+        for strategy in owners(self.strategies, "case_weights"):
+            factor = strategy.case_weights(target, ids, epoch)
+            if factor is None:
+                continue
+            for owner in owners(self.strategies, "loss"):
+                if not owner.takes_weights and strategy is not owner:
+                    raise self._refused(
+                        f"'{owner.name}' cannot use the case weights of '{strategy.name}'",
+                        "its loss compares cases in pairs, so no single case has a loss to be weighed",
+                        f"leave '{strategy.name}' or its weights out, or choose another loss",
+                    )
+            weight = weight * factor
+        return weight
 
     def step(
         self, closure: Callable[..., Tensor], optimiser: torch.optim.Optimizer, batch: dict[str, Tensor]
@@ -229,14 +269,19 @@ class Stack:
             for strategy in owners(self.strategies, "observe"):
                 strategy.observe(ids, per_case)
 
+    def begun(self, epoch: int) -> bool:
+        """Whether every method acts in this epoch, so that weights of it are the arm's."""
+        return all(strategy.begun(epoch) for strategy in owners(self.strategies, "begun"))
+
     def after_step(self, step: int, model: nn.Module) -> None:
         for strategy in owners(self.strategies, "after_step"):
             strategy.after_step(step, model)
 
     @contextmanager
     def deployed(self, model: nn.Module) -> Iterator[None]:
+        """In the order of the line, whatever the order in the arm: a mean of weights first, then what acts upon it."""
         with ExitStack() as contexts:
-            for strategy in owners(self.strategies, "deployed"):
+            for strategy in sorted(owners(self.strategies, "deployed"), key=lambda owner: PLACES.index(owner.place)):
                 contexts.enter_context(strategy.deployed(model))
             yield
 

@@ -179,6 +179,13 @@ class Strategy:
         epoch calls again for it, with the same `rng`, and only then loads the saved state.
         """
 
+    def begun(self, epoch: int) -> bool:
+        """Whether the method acts in `epoch`: a deferred one says when, so that earlier weights are not taken for its.
+
+        The best weights of a run are those of the best evaluation in which every method had begun.
+        """
+        return True
+
     def start_head(self, model: nn.Module, rng: torch.Generator) -> None:
         """Called once, when the head phase begins (classifier retraining resets the head here)."""
 
@@ -197,6 +204,12 @@ class Strategy:
         """Called once at the end of the representation phase; may write the deployed weights into `model`."""
 
     # decisions
+    def correct(self, shift: Tensor) -> None:
+        """See the sum `(K,)` of the other methods' log-prior shifts: after `fit`, and again after `fit_features`.
+
+        The stack refuses the arm where one of them is not defined.
+        """
+
     def adjust(self, logits: Tensor) -> Tensor:
         """Change logits `(N, K)` after training, before they are written to the predictions."""
         return logits
