@@ -300,7 +300,7 @@ def test_resume_is_exact(method: type[Strategy], kind: str, space: tuple[int, ..
 
 @pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
 def test_deployed_gives_the_weights_back(method: type[Strategy]) -> None:
-    data = make_data("exclusive", ())
+    data = make_data(method.kinds[0], ())
     stack = stack_of(data, method())
     model = torch.nn.Linear(3, 2)
     rng = torch.Generator().manual_seed(0)
@@ -319,7 +319,7 @@ def test_deployed_gives_the_weights_back(method: type[Strategy]) -> None:
 @pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
 def test_a_step_of_length_zero_leaves_every_bit(method: type[Strategy]) -> None:
     """Whatever `step` does on its way, only the optimiser moves the weights; here it does not."""
-    stack = stack_of(make_data("exclusive", ()), method())
+    stack = stack_of(make_data(method.kinds[0], ()), method())
     rng = torch.Generator().manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(100, generator=rng))
 

@@ -23,11 +23,19 @@ from raresight.strategies.inputs.heavy import HeavyAugment
 from raresight.strategies.inputs.mixup import Mixup
 from raresight.strategies.inputs.plausible import Augment
 from raresight.strategies.inputs.remix import Remix
+from raresight.strategies.losses.adaptive_focal import AdaptiveFocal
+from raresight.strategies.losses.asymmetric import Asymmetric
 from raresight.strategies.losses.auc_margin import AUCMargin
 from raresight.strategies.losses.balanced_softmax import BalancedSoftmax
+from raresight.strategies.losses.between_class_bce import BetweenClassBCE
+from raresight.strategies.losses.class_balanced_focal import ClassBalancedFocal
 from raresight.strategies.losses.class_weights import ClassWeights
+from raresight.strategies.losses.cost_matrix import CostWeights
 from raresight.strategies.losses.focal import Focal
 from raresight.strategies.losses.ldam import LDAM
+from raresight.strategies.losses.uncertainty import Uncertainty
+from raresight.strategies.losses.vs import VS
+from raresight.strategies.losses.within_class_bce import WithinClassBCE
 from raresight.strategies.sampling.class_balanced import ClassBalancedSampling
 from raresight.strategies.schedules.classifier_retraining import ClassifierRetraining
 from raresight.strategies.schedules.ema import EMA
@@ -48,10 +56,18 @@ ALL: tuple[type[Strategy], ...] = (
     BorderlineSMOTE,
     ADASYN,
     ClassWeights,
+    CostWeights,
+    WithinClassBCE,
+    BetweenClassBCE,
     Focal,
+    ClassBalancedFocal,
+    AdaptiveFocal,
+    Asymmetric,
     BalancedSoftmax,
+    VS,
     LDAM,
     AUCMargin,
+    Uncertainty,
     SAM,
     EMA,
     ClassifierRetraining,

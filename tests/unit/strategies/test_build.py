@@ -57,7 +57,8 @@ def test_an_empty_arm_is_plain_training() -> None:
 
 @pytest.mark.parametrize("method", ALL, ids=lambda m: m.name)
 def test_every_method_is_built_by_its_name(method: type[Strategy]) -> None:
-    (strategy,) = build(Arm.parse("mine", [method.name]), TASK).strategies
+    task = Task(method.kinds[0], TASK.classes)
+    (strategy,) = build(Arm.parse("mine", [method.name]), task).strategies
     assert type(strategy) is method
 
 

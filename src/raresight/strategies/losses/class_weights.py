@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from raresight.core.task import Kind
-from raresight.strategies.losses.reduce import along_classes
+from raresight.strategies.losses.label_weights import mean_one, of_target
 from raresight.strategies.settings import choice, number
 from raresight.strategies.strategy import Facts, Place, Strategy
 
 Scheme = Literal["inverse", "sqrt_inverse", "effective"]
 SCHEMES: tuple[Scheme, ...] = ("inverse", "sqrt_inverse", "effective")
+
+
+def rarity(n: Tensor, scheme: str, beta: float) -> Tensor:
+    """u(n), what a label weighs before scaling, of a class with `n` labels; where there is none, as of one with 1."""
+    n = n.clamp(min=1)
+    if scheme == "inverse":
+        return 1 / n
+    if scheme == "sqrt_inverse":
+        return n.rsqrt()
+    return (1 - beta) / (1 - beta**n)
 
 
 class ClassWeights(Strategy):
@@ -28,6 +37,12 @@ class ClassWeights(Strategy):
     Shapes: `case_weights` returns `(1, K, 1...)` (exclusive) or `(B, K, *S)` (independent).
     Ranges: `scheme` as above; `beta` in [0, 1), used by `effective` alone: 0 weighs all alike, towards 1 `inverse`.
     Absent class: weight 1 (it has no positive label for it to act on; its negatives count as in plain training).
+    Helps: where recall of the rare class matters more than precision, and the threshold is not tuned on validation.
+    Hurts: few rare cases with large weights are learned by heart; precision and calibration of the rare class fall
+    unless the implied prior is taken out; one mislabelled rare case counts like many.
+    Evidence: NIH-CXR-LT (600 balanced test images; LongTailCXR's README): mean accuracy of head, medium and tail groups
+    0.288 against 0.164 for plain training. HAM10000, by lesion, 3 seeds (a small published study): balanced accuracy
+    0.629 against 0.554, but macro-F1 0.510 against 0.578.
     Raises: `ConfigError` RS-C34 for a scheme or beta outside these ranges.
     Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", eq. 2-3 (`effective`); King and
     Zeng 2001, section 4 (`inverse`, weights by sampling fraction). We differ from Cui in the normalisation (theirs:
@@ -56,34 +71,12 @@ class ClassWeights(Strategy):
 
     def fit(self, facts: Facts) -> None:
         self.kind_: Kind = facts.kind
-        prior, n_positive = facts.prior, facts.n_positive
-        ones = torch.ones_like(prior)
-        if facts.kind == "exclusive":
-            present = n_positive > 0
-            raw = torch.where(present, self._rarity(n_positive), 0.0)
-            self.positive_ = torch.where(present, raw / (prior * raw).sum().clamp(min=1e-300), ones)
-            self.negative_ = ones
-            return
-        n_negative = facts.n_known - n_positive
-        both = (n_positive > 0) & (n_negative > 0)
-        positive, negative = self._rarity(n_positive), self._rarity(n_negative)
-        mean = prior * positive + (1 - prior) * negative
-        self.positive_ = torch.where(both, positive / mean, ones)
-        self.negative_ = torch.where(both, negative / mean, ones)
-
-    def _rarity(self, n: Tensor) -> Tensor:
-        n = n.clamp(min=1)  # absent classes are replaced by the caller
-        if self.scheme == "inverse":
-            return 1 / n
-        if self.scheme == "sqrt_inverse":
-            return n.rsqrt()
-        return (1 - self.beta) / (1 - self.beta**n)
+        positive = rarity(facts.n_positive, self.scheme, self.beta)
+        negative = rarity(facts.n_known - facts.n_positive, self.scheme, self.beta)
+        self.positive_, self.negative_ = mean_one(facts, positive, negative)
 
     def log_prior_shift(self) -> Tensor:
         return (self.positive_ / self.negative_).log()
 
     def case_weights(self, target: Tensor, ids: Tensor, epoch: int) -> Tensor:
-        positive = along_classes(self.positive_, target)
-        if self.kind_ == "exclusive":
-            return positive
-        return target * positive + (1 - target) * along_classes(self.negative_, target)
+        return of_target(target, self.positive_, self.negative_, self.kind_)

@@ -25,6 +25,12 @@ class Focal(Strategy):
     Ranges: `gamma` in [0, 20], 0 is cross-entropy; `alpha` in [0, 1] or None, the share of positives, independent
     labels only (for exclusive ones it would be a mere factor; use `class_weights`).
     Absent class: its negatives count as usual; a batch without any known label gives 0.
+    Helps: where easy negatives are so many that their small losses add up to more than those of the hard cases.
+    Hurts: hard cases may be mislabelled ones, which it stresses; it does not know which class is rare, and its
+    probabilities are drawn towards 0.5.
+    Evidence: NIH-CXR-LT (600 balanced test images; LongTailCXR's README): mean accuracy of head, medium and tail groups
+    0.153 against 0.164 for plain training. DermaMNIST (MONICA's result files, ResNet-50, one seed): group average
+    0.717 against 0.673.
     Raises: `ConfigError` RS-C34 for values outside these ranges, and for alpha with exclusive labels.
     Source: Lin et al. 2017, "Focal loss for dense object detection", eq. 4-5. We differ in the mean over known labels
     (theirs: over assigned anchors) and in alpha being off by default. No log-prior shift is defined for gamma > 0.
@@ -74,15 +80,30 @@ class Focal(Strategy):
     def loss(
         self, logits: Tensor, target: Tensor, mask: Tensor, weight: Tensor, ids: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        logits = at_least_float32(logits)
-        if self.kind_ == "exclusive":
-            log_p = log_softmax(logits, dim=1)
-            # 1 - p without cancellation; the floor keeps the derivative of x^gamma finite where gamma < 1
-            miss = (-torch.expm1(log_p)).clamp(min=1e-12)
-            entries = -target * miss**self.gamma * log_p
-        else:
-            log_p, log_q = logsigmoid(logits), logsigmoid(-logits)
-            positive, negative = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
-            entries = -positive * target * (self.gamma * log_q).exp() * log_p
-            entries = entries - negative * (1 - target) * (self.gamma * log_p).exp() * log_q
+        positive, negative = (1.0, 1.0) if self.alpha is None else (self.alpha, 1 - self.alpha)
+        entries = focal_entries(logits, target, self.gamma, kind=self.kind_, positive=positive, negative=negative)
         return reduce(entries, mask, weight, kind=self.kind_)
+
+
+def focal_entries(
+    logits: Tensor,
+    target: Tensor,
+    gamma: float | Tensor,
+    *,
+    kind: Kind,
+    positive: float = 1.0,
+    negative: float = 1.0,
+) -> Tensor:
+    """The focal loss of every label, `(B, K, *S)`, ready for `reduce`; `gamma` >= 0, a number or a scalar tensor.
+
+    `positive` and `negative` are factors of independent labels: alpha and 1 - alpha.
+    """
+    logits = at_least_float32(logits)
+    if kind == "exclusive":
+        log_p = log_softmax(logits, dim=1)
+        # 1 - p without cancellation; the floor keeps the derivative of x^gamma finite where gamma < 1
+        miss = (-torch.expm1(log_p)).clamp(min=1e-12)
+        return -target * miss**gamma * log_p
+    log_p, log_q = logsigmoid(logits), logsigmoid(-logits)
+    entries = -positive * target * (gamma * log_q).exp() * log_p
+    return entries - negative * (1 - target) * (gamma * log_p).exp() * log_q
