@@ -63,6 +63,7 @@ class Stack:
                     "its formula is not defined there",
                     "see `raresight list strategies`",
                 )
+        self._refuse_weights_of_a_sampler()
 
     def _refused(self, found: str, why: str, remedy: str) -> ConfigError:
         column = f"arms.{self.arm}" if self.arm else None
@@ -83,7 +84,6 @@ class Stack:
     def fit(self, facts: Facts) -> None:
         for strategy in self.strategies:
             strategy.fit(facts)
-        self._refuse_inclusion_weights(facts)
         self._refuse_weights_without_place(facts)
         self._tell_correctors()
 
@@ -93,16 +93,24 @@ class Stack:
             for epoch in (0, facts.epochs - 1):
                 self._weight(facts.target[:1], torch.zeros(1, dtype=torch.int64), epoch)
 
-    def _refuse_inclusion_weights(self, facts: Facts) -> None:
-        """Weights that undo one sampler are wrong for rows that another one draws."""
-        for sampler in owners(self.strategies, "sample_weights"):
+    def _refuse_weights_of_a_sampler(self) -> None:
+        """Weights that undo a sampler are wrong for rows that another one draws, and useless to a loss without any."""
+        for sampler in self.strategies:
+            if not sampler.undoes_its_drawing():
+                continue
             for head in owners(self.strategies, "head_sample_weights"):
-                undone = sampler.case_weights(facts.target[:1], torch.zeros(1, dtype=torch.int64), 0)
-                if head is not sampler and sampler.sample_weights() is not None and undone is not None:
+                if head is not sampler:
                     raise self._refused(
                         f"'{sampler.name}' weighs its own rows, '{head.name}' draws those of the head",
                         "the head's loss would be weighed for rows that were drawn otherwise",
                         f"leave out '{sampler.name}' or its unbiased weights",
+                    )
+            for owner in owners(self.strategies, "loss"):
+                if not owner.takes_weights:
+                    raise self._refused(
+                        f"'{owner.name}' cannot use the case weights of '{sampler.name}'",
+                        "its loss has no place for them, so the drawing would not be made up for",
+                        f"leave out '{sampler.name}' or its unbiased weights, or choose another loss",
                     )
 
     def _tell_correctors(self) -> None:

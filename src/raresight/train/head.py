@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raresight.core.files import read_json, write_json
 from raresight.core.seeds import derive
 from raresight.models.backbones import Classifier
 from raresight.strategies.stack import Stack
@@ -132,4 +133,7 @@ def _prepare(course: Course, model: Classifier, state: dict[str, Any] | None) ->
     target, mask = (labels.to(z.device) for labels in course.train.labels())
     ids = torch.arange(len(z), device=z.device)
     synthetic = stack.fit_features(z, target, mask, ids, course.stream("features"))
+    if synthetic is not None:
+        safe = stack.safety(z, target, mask, ids, synthetic, course.stream("safety"))
+        write_json(course.run.arm_json, read_json(course.run.arm_json) | {"safety": safe})
     return HeadRows(z, target, mask, synthetic), z_val

@@ -15,7 +15,6 @@ from torch import Tensor
 from raresight.core.errors import ConfigError
 from raresight.strategies.features import neighbours, smote
 from raresight.strategies.features.neighbours import nearest_rows, neighbours_within
-from raresight.strategies.features.safety import unsafe_share
 from raresight.strategies.features.smote import SMOTE
 from raresight.strategies.strategy import Facts, SyntheticRows
 
@@ -244,25 +243,6 @@ def test_the_given_generator_alone_decides() -> None:
 def test_settings_out_of_range_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(settings))):
         SMOTE(**settings)  # type: ignore[arg-type]
-
-
-def test_unsafe_points_are_those_among_other_classes() -> None:
-    """Two pairs of class 1: one far from everything but its own, one on both sides of a cloud of class 0."""
-    cloud = 0.1 * torch.randn(20, 2, generator=rng())
-    own = torch.tensor([[50.0, 50.0], [51.0, 50.0], [50.0, 51.0], [51.0, 51.0], [-5.0, 0.0], [5.0, 0.0]])
-    z = torch.cat((cloud, own))
-    y = torch.eye(3)[[0] * 20 + [1] * 6]
-    rows = SyntheticRows(
-        base=torch.tensor([20, 21, 20, 24]),
-        neighbour=torch.tensor([21, 22, 23, 25]),
-        gap=torch.tensor([0.5, 0.4, 0.5, 0.5]),
-        target=y[[20] * 4],
-        mask=torch.ones(4, 3),
-    )
-    # three points lie in the corner where the other two cases of class 1 are nearest, one in the middle of the cloud
-    share = unsafe_share(z, y, torch.ones_like(y), rows, k=2)
-    assert share[1] == pytest.approx(0.25)
-    assert share[[0, 2]].isnan().all()  # no synthetic points, nothing to judge
 
 
 def test_the_example_runs() -> None:

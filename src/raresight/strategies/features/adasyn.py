@@ -113,7 +113,7 @@ class ADASYN(Strategy):
 
 
 def _apportion(ratio: Tensor, n: int) -> Tensor:
-    """Whole numbers in proportion to `ratio` `(A,)` that sum to `n`: rounded down, what is left to the largest rests."""
+    """Whole numbers in proportion to `ratio`, summing to `n`: rounded down, the rest to the largest remainders."""
     due = n * ratio / ratio.sum()
     whole_part = (due + 1e-9).floor()  # 3 * (1 / 3) is due whole
     rest = n - int(whole_part.sum())

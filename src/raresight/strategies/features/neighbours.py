@@ -20,15 +20,16 @@ def nearest_rows(
     that little cancels), and the best k + 8 of them are measured again by their differences.
 
     Shapes: `query` `(Q, F)`, `z` `(N, F)`, `among` `(A,)` int64, `group` `(N,)` int64 the group of each row (None: its
-    row number), `exclude` `(Q, E)` int64 groups of which a query must not find a row (its own, for one; -1 for none).
+    row number; of a group only its nearest row is found), `exclude` `(Q, E)` int64 groups of which a query must not
+    find a row (its own, for one; -1 for none).
     Returns row numbers `(Q, k)` int64 and distances `(Q, k)` float32. Where fewer than `k` rows remain the rest are
     row -1 at distance infinity.
     """
     group = torch.arange(len(z), device=z.device) if group is None else group
-    largest = int(group[among].bincount().max()) if len(among) and exclude.shape[1] else 0
-    n_kept = k + SPARE + largest * exclude.shape[1]
+    largest = int(group[among].bincount().max()) if len(among) else 0
+    n_kept = largest * (k + exclude.shape[1]) + SPARE
     parts = [
-        _measured(part, z, _candidates(part, z, among, n_kept), k, barred, group)
+        _measured(part, z, _candidates(part, z, among, n_kept), k, barred, group, once=largest > 1)
         for part, barred in zip(query.split(MEASURED), exclude.split(MEASURED), strict=True)
     ]
     row, distance = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -77,12 +78,21 @@ def _candidates(query: Tensor, z: Tensor, among: Tensor, n: int) -> Tensor:
 
 
 def _measured(
-    query: Tensor, z: Tensor, candidate: Tensor, k: int, exclude: Tensor, group: Tensor
+    query: Tensor, z: Tensor, candidate: Tensor, k: int, exclude: Tensor, group: Tensor, *, once: bool
 ) -> tuple[Tensor, Tensor]:
-    """The nearest `k` of each query's candidates by their differences, leaving out barred groups."""
+    """The nearest `k` of each query's candidates by their differences, leaving out barred groups.
+
+    `once`: groups have several rows, and each is to be met once.
+    """
     exact = torch.linalg.vector_norm(z[candidate].float().sub_(query.float().unsqueeze(1)), dim=2)
     barred = (group[candidate].unsqueeze(2) == exclude.unsqueeze(1)).any(2)
     exact = exact.masked_fill_(barred, torch.inf)
+    if once:
+        exact, order = exact.sort(dim=1, stable=True)
+        candidate = candidate.gather(1, order)
+        met = group[candidate]
+        again = (met.unsqueeze(2) == met.unsqueeze(1)).tril(-1).any(2)
+        exact = exact.masked_fill_(again, torch.inf)
     order = exact.argsort(dim=1, stable=True)[:, :k]
     distance, row = exact.gather(1, order), candidate.gather(1, order)
     row = row.masked_fill(distance.isinf(), -1)

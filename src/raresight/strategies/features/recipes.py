@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raresight.core.task import Kind
+from raresight.core.task import Kind, Task
 from raresight.strategies.settings import number, refused
 from raresight.strategies.strategy import Facts, SyntheticRows
 
@@ -34,11 +34,11 @@ class FeatureTable:
 
     @classmethod
     def of(
-        cls, facts: Facts, z: Tensor, y: Tensor, mask: Tensor, ids: Tensor, *, own_views: bool = True
+        cls, labels: Facts | Task, z: Tensor, y: Tensor, mask: Tensor, ids: Tensor, *, own_views: bool = True
     ) -> FeatureTable:
-        known, positive = _read(y, mask, facts.kind)
+        known, positive = _read(y, mask, labels.kind)
         group = torch.arange(len(z), device=z.device) if own_views else ids.to(z.device)
-        return cls(facts.kind, facts.classes, z, y, known, positive, group)
+        return cls(labels.kind, labels.classes, z, y, known, positive, group)
 
     def members(self, c: int) -> Tensor:
         """Rows known to have class `c`."""
