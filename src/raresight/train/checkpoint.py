@@ -38,18 +38,43 @@ class Progress:
 
 def save_weights(path: Path, model: nn.Module, stack: Stack) -> None:
     """Write the model as it stands, and what its decision strategies learned, as safetensors."""
-    tensors = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
-    for strategy in stack.strategies:
-        if implements(strategy, "adjust"):
-            for key, tensor in strategy.state_dict().items():
-                tensors[f"{STRATEGY}{strategy.name}/{key}"] = _plain(tensor)
-    with replacing(path) as temporary:
-        save_file(tensors, temporary)
+    _save(path, model.state_dict(), stack)
 
 
 def load_weights(path: Path, model: nn.Module, stack: Stack) -> None:
     tensors = load_file(path)
     model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(STRATEGY)})
+    _load_strategies(tensors, stack)
+
+
+def load_network(path: Path, model: nn.Module) -> None:
+    """The weights alone, for an arm that stands upon another one's."""
+    tensors = load_file(path)
+    model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(STRATEGY)})
+
+
+def save_head(path: Path, weight: Tensor, bias: Tensor, stack: Stack) -> None:
+    """Write a head that was trained on another arm's features: `(K, F)` and `(K,)`, without a network."""
+    _save(path, {"head.weight": weight, "head.bias": bias}, stack)
+
+
+def load_head(path: Path, stack: Stack) -> tuple[Tensor, Tensor]:
+    tensors = load_file(path)
+    _load_strategies(tensors, stack)
+    return tensors["head.weight"], tensors["head.bias"]
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], stack: Stack) -> None:
+    plain = {name: _plain(tensor) for name, tensor in tensors.items()}
+    for strategy in stack.strategies:
+        if implements(strategy, "adjust"):
+            for key, tensor in strategy.state_dict().items():
+                plain[f"{STRATEGY}{strategy.name}/{key}"] = _plain(tensor)
+    with replacing(path) as temporary:
+        save_file(plain, temporary)
+
+
+def _load_strategies(tensors: Mapping[str, Tensor], stack: Stack) -> None:
     for strategy in stack.strategies:
         prefix = f"{STRATEGY}{strategy.name}/"
         learned = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -112,15 +137,24 @@ def load_resume(path: Path, identity: Mapping[str, Any], run: RunFolder) -> dict
 
 
 def identity_of(
-    arm: Arm, config: StudyConfig, runtime: Runtime, *, study_seed: int, run_seed: int, data_hash: str
+    arm: Arm,
+    config: StudyConfig,
+    runtime: Runtime,
+    *,
+    study_seed: int,
+    run_seed: int,
+    data_hash: str,
+    views: int | None = None,
+    source_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Everything that the trained weights depend on, flat; other arms and reporting choices do not appear.
 
-    Device, precision and threads are taken from the lock (`runtime`), not from `study.yaml`.
+    Device, precision and threads are taken from the lock (`runtime`), not from `study.yaml`. A frozen arm also depends
+    on the weights that its features come from, and on how many `views` of an image it saw; other arms know no views.
     """
     written = config.model_dump(mode="json")
     sections: dict[str, Any] = {name: written[name] for name in ("image", "model", "train")}
-    for replaced in ("device", "threads", "precision"):
+    for replaced in ("device", "threads", "precision", "views"):
         sections["train"].pop(replaced)
     identity = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
     identity |= {"task.kind": config.task.kind, "task.classes": list(config.task.classes)}
@@ -133,6 +167,8 @@ def identity_of(
     lock |= {"channels_last": str(runtime.channels_last), "threads": str(runtime.threads)}
     identity |= {f"lock.{key}": value for key, value in lock.items()}
     strategies = [repr((spec.name, sorted(spec.settings.items()))) for spec in arm.strategies]
+    if arm.frozen is not None:
+        identity |= {"frozen": arm.frozen, "views": views, f"weights of {arm.frozen}": source_sha256}
     return identity | {"arm": strategies, "study seed": study_seed, "seed": run_seed, "data": data_hash}
 
 

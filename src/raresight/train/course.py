@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -69,3 +70,16 @@ def head_steps_of(stack: Stack, config: StudyConfig, steps: int) -> int:
             )
         )
     return head_steps
+
+
+def implied(prior: Tensor | None, findings: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
+    """The log-prior shift that an arm implies, and what should be known about its combination of methods."""
+    if prior is None:
+        return {"implied_prior": None, "findings": list(findings)}
+    absent = [name for name, value in zip(classes, prior.tolist(), strict=True) if math.isinf(value)]
+    if absent:
+        findings = [*findings, f"the training part has no case of {', '.join(absent)}: no prior to correct there"]
+    return {
+        "implied_prior": [value if math.isfinite(value) else 0.0 for value in prior.tolist()],
+        "findings": list(findings),
+    }

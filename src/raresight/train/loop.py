@@ -7,8 +7,6 @@ resumed equals one that was not, bit for bit, and no arm changes what another on
 
 from __future__ import annotations
 
-import math
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -27,11 +25,11 @@ from raresight.strategies.stack import Stack
 from raresight.train.batches import Cases, Images, Order
 from raresight.train.checkpoint import identity_of, save_labels
 from raresight.train.closure import Closure
-from raresight.train.course import REPRESENTATION, Course, head_steps_of
+from raresight.train.course import REPRESENTATION, Course, head_steps_of, implied
 from raresight.train.head import train_head
 from raresight.train.journal import Journal
 from raresight.train.predict import LABELS, extract, facts_of, logits_of, new_model, steps_of
-from raresight.train.runtime import Runtime, processor
+from raresight.train.runtime import Runtime
 from raresight.train.schedule import optimiser_for, rate, set_rate
 from raresight.train.trouble import named_trouble
 
@@ -167,24 +165,9 @@ class Stepper:
         return [str(name) for name in self.course.train.cases[self.order.rows(step - 1)]]
 
 
-def _implied(course: Course) -> dict[str, Any]:
-    """The log-prior shift that the arm implies, and what should be known about its combination of methods."""
-    stack, classes = course.stack, course.config.task.classes
-    prior, findings = stack.implied_prior(), stack.findings()
-    if prior is None:
-        return {"implied_prior": None, "findings": findings}
-    absent = [name for name, value in zip(classes, prior.tolist(), strict=True) if math.isinf(value)]
-    if absent:
-        findings = [*findings, f"the training part has no case of {', '.join(absent)}: no prior to correct there"]
-    return {
-        "implied_prior": [value if math.isfinite(value) else 0.0 for value in prior.tolist()],
-        "findings": findings,
-    }
-
-
 def _describe(course: Course, arm: Arm, model: Classifier) -> None:
     """Write `arm.json` and `env.json`."""
-    run, config, runtime = course.run, course.config, course.runtime
+    run, config = course.run, course.config
     write_json(
         run.arm_json,
         arm.as_dict()
@@ -198,18 +181,9 @@ def _describe(course: Course, arm: Arm, model: Classifier) -> None:
             "weights": model.weights,
         },
     )
-    write_json(
-        run.env,
-        {
-            "device": runtime.device.type,
-            "dtype": runtime.dtype,
-            "channels_last": runtime.channels_last,
-            "threads": runtime.threads,
-            "processor": processor(runtime.device),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "n_train": len(course.train),
-            "n_val": len(course.val),
-        },
-    )
+    write_json(run.env, course.runtime.described() | {"n_train": len(course.train), "n_val": len(course.val)})
+
+
+def _implied(course: Course) -> dict[str, Any]:
+    stack = course.stack
+    return implied(stack.implied_prior(), stack.findings(), course.config.task.classes)

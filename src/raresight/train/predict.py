@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 import torch
@@ -10,45 +12,113 @@ from torch import Tensor
 
 from raresight.core.config import StudyConfig
 from raresight.core.errors import ConfigError, Problem
+from raresight.core.files import read_json, sha256
 from raresight.core.run import RunFolder
 from raresight.models.backbones import Classifier, build
 from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import Facts
 from raresight.train.batches import Cases, Images
-from raresight.train.checkpoint import load_labels, load_weights
+from raresight.train.checkpoint import load_head, load_labels, load_network, load_weights
 from raresight.train.runtime import Runtime
 from raresight.train.trouble import named_trouble
 
 LABELS = "labels.safetensors"
+MOST_KEPT = 1 << 30  # bytes of features kept for the next head
 
 
-def predict(run: RunFolder, stack: Stack, config: StudyConfig, cases: Cases, runtime: Runtime) -> np.ndarray:
+def predict(
+    run: RunFolder,
+    stack: Stack,
+    config: StudyConfig,
+    cases: Cases,
+    runtime: Runtime,
+    *,
+    source: RunFolder | None = None,
+    features: Features | None = None,
+) -> np.ndarray:
     """`(N, K)` float32 logits of the run's best weights, after the decision strategies' `adjust`.
 
     Needs the run folder alone: the strategies are fitted again from the training labels kept there. The same machine
-    and lock give the same logits, whatever ran before. An empty part gives `(0, K)`.
+    and lock give the same logits, whatever ran before. An empty part gives `(0, K)`. A frozen arm keeps a head alone:
+    its `source` is the run that it takes its network from, and `features` remembers what that network said.
 
-    Raises: `ConfigError` RS-R44b where the run has no trained weights yet.
+    Raises: `ConfigError` RS-R44b where the run (or its source) has no trained weights yet, RS-R44 where the source is
+    no longer the one that the head was trained on.
     """
     labels = run.path / LABELS
     if not (run.best.exists() and labels.exists()):
-        raise ConfigError(
-            Problem(
-                code="RS-R44b",
-                level="error",
-                file=str(run.path.name),
-                found=f"arm '{run.arm}', seed {run.seed} has no trained weights",
-                why="there is nothing to predict with",
-                remedy="raresight train STUDY",
-            )
-        )
+        raise no_weights(run)
     with runtime.settled(), named_trouble(config):
         target, mask = load_labels(labels)
         stack.fit(facts_of(target, mask, config))
-        model = new_model(config, runtime, rng_seed=0, random_weights=True)
-        load_weights(run.best, model, stack)
-        logits = logits_of(model, extract(model, cases, config.train.batch, runtime))
+        if source is not None:
+            require_source(run, source)
+            weight, bias = load_head(run.best, stack)
+            z = (features or Features())(source, config, cases, runtime)
+            with torch.no_grad():
+                logits = torch.nn.functional.linear(z, weight.to(z.device), bias.to(z.device)).float().cpu()
+        else:
+            model = new_model(config, runtime, rng_seed=0, random_weights=True)
+            load_weights(run.best, model, stack)
+            logits = logits_of(model, extract(model, cases, config.train.batch, runtime))
         return stack.adjust(logits).numpy().astype(np.float32)
+
+
+@dataclass
+class Features:
+    """Features of cases under a run's best weights: extracted at the first call, remembered for the heads that follow.
+
+    The latest `most` bytes are kept, in memory alone. Weights count by their content, cases by name and row.
+    """
+
+    most: int = MOST_KEPT
+    _kept: dict[tuple[object, ...], tuple[np.ndarray, Tensor]] = field(default_factory=dict)
+
+    def __call__(self, source: RunFolder, config: StudyConfig, cases: Cases, runtime: Runtime) -> Tensor:
+        """`(N, F)` float32 on the device. Raises: `ConfigError` RS-R44b where the source has no weights yet."""
+        if not source.best.exists():
+            raise no_weights(source)
+        names = blake2b("\x1f".join(map(str, cases.cases)).encode() + cases.rows.tobytes()).digest()
+        key = (sha256(source.best), config.train.batch, runtime, names)
+        pixels, z = self._kept.pop(key, (None, None))
+        if z is None or pixels is not cases.pixels:
+            model = new_model(config, runtime, rng_seed=0, random_weights=True)
+            load_network(source.best, model)
+            z = extract(model, cases, config.train.batch, runtime)
+        self._kept[key] = (cases.pixels, z)
+        while len(self._kept) > 1 and sum(z.numel() * z.element_size() for _, z in self._kept.values()) > self.most:
+            del self._kept[next(iter(self._kept))]
+        return z
+
+
+def no_weights(run: RunFolder) -> ConfigError:
+    return ConfigError(
+        Problem(
+            code="RS-R44b",
+            level="error",
+            file=str(run.path.name),
+            found=f"arm '{run.arm}', seed {run.seed} has no trained weights",
+            why="there is nothing to predict with",
+            remedy="raresight train STUDY",
+        )
+    )
+
+
+def require_source(run: RunFolder, source: RunFolder) -> None:
+    """Raise a `ConfigError` RS-R44 where a frozen arm's head was trained on other weights than its source has now."""
+    trained_on = read_json(run.arm_json).get("frozen_sha256")
+    if source.best.exists() and trained_on != sha256(source.best):
+        raise ConfigError(
+            Problem(
+                code="RS-R44",
+                level="error",
+                file=str(run.path),
+                found=f"arm '{run.arm}', seed {run.seed}, was trained on features of other weights than '{source.arm}' "
+                "has now",
+                why="a head means nothing on features that it was not trained on",
+                remedy=f"remove {run.path} and run `raresight train` again: a head takes seconds",
+            )
+        )
 
 
 def new_model(config: StudyConfig, runtime: Runtime, *, rng_seed: int, random_weights: bool = False) -> Classifier:

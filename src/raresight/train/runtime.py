@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
@@ -80,6 +81,19 @@ class Runtime:
                 torch.set_num_threads(threads)
                 torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
                 deterministic_settings.fill_uninitialized_memory = fill
+
+    def described(self) -> dict[str, Any]:
+        """What numbers may depend on beside settings and seeds: device, precision, and the versions at work."""
+        return {
+            "device": self.device.type,
+            "dtype": self.dtype,
+            "channels_last": self.channels_last,
+            "threads": self.threads,
+            "processor": processor(self.device),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        }
 
     def wait(self) -> None:
         """Until the device has done its work, so that a clock read now means something."""

@@ -22,6 +22,7 @@ from raresight.core.task import Task
 
 if TYPE_CHECKING:
     from raresight.data.cache import Cache
+    from raresight.train.predict import Features
 
 
 FIRST_ROW = 2  # rows of a table are counted as an editor shows them: 1 is the header
@@ -46,12 +47,12 @@ class OpenStudy:
 
     @property
     def manifest_path(self) -> Path:
-        return self.folder.path / self.config.data.manifest
+        return self.folder.home / self.config.data.manifest
 
     @property
     def root(self) -> Path:
         """The folder that image paths are relative to."""
-        return (self.folder.path / self.config.data.root).resolve()
+        return (self.folder.home / self.config.data.root).resolve()
 
     @cached_property
     def full_manifest(self) -> Manifest:
@@ -102,6 +103,13 @@ class OpenStudy:
 
         return open_cache(self.folder.cache)
 
+    @cached_property
+    def features(self) -> Features:
+        """What networks said of cases, kept for all heads that stand on them."""
+        from raresight.train.predict import Features
+
+        return Features()
+
     @property
     def arms(self) -> list[Arm]:
         return self.config.parsed_arms
@@ -112,7 +120,7 @@ class OpenStudy:
         names = [arm.name for arm in self.arms]
         if "baseline" in names:
             return "baseline"
-        plain = [arm.name for arm in self.arms if not arm.strategies and arm.predictions is None]
+        plain = [arm.name for arm in self.arms if arm == Arm(arm.name)]
         return (plain or names)[0]
 
     def runs(self, arm: Arm) -> list[RunFolder]:

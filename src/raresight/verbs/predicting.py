@@ -42,11 +42,24 @@ def predict_test(study: OpenStudy, arm: Arm, run: RunFolder) -> Predictions:
     probs = []
     for fold in folds:
         trained = study.folder.run(arm.name, run.seed, fold)
-        logits = predict(trained, build(arm, study.task), study.config, held, runtime)
+        logits = predict(
+            trained,
+            build(arm, study.task),
+            study.config.for_arm(arm),
+            held,
+            runtime,
+            source=source_of(study, arm, trained),
+            features=study.features,
+        )
         probs.append(as_predictions(study, manifest, logits, run, "test").prob)
     if len(probs) == 1:
         return as_predictions(study, manifest, logits, run, "test")
     return as_predictions(study, manifest, log_odds(np.mean(probs, axis=0), study.task.kind), run, "test")
+
+
+def source_of(study: OpenStudy, arm: Arm, run: RunFolder) -> RunFolder | None:
+    """The run whose network a frozen arm's head stands on, of the same seed and fold; None for other arms."""
+    return None if arm.frozen is None else study.folder.run(arm.frozen, run.seed, run.fold)
 
 
 def weights_sha256(study: OpenStudy, arm: Arm) -> dict[str, str]:
@@ -55,7 +68,9 @@ def weights_sha256(study: OpenStudy, arm: Arm) -> dict[str, str]:
         paths: list[Path] = [(study.folder.path / arm.predictions[part]).resolve() for part in sorted(arm.predictions)]
     else:
         folds: Sequence[int | None] = range(study.folds.n_folds) if study.folds.n_folds else (None,)
-        paths = [study.folder.run(arm.name, run.seed, k).best for run in study.runs(arm) if run.done for k in folds]
+        trained = [study.folder.run(arm.name, run.seed, k) for run in study.runs(arm) if run.done for k in folds]
+        sources = [source for run in trained if (source := source_of(study, arm, run)) is not None]
+        paths = [run.best for run in (*trained, *sources)]
     return {
         str(path.relative_to(study.folder.path) if path.is_relative_to(study.folder.path) else path.name): sha256(path)
         for path in paths
