@@ -48,7 +48,11 @@ def auroc(target: np.ndarray, score: np.ndarray, weight: np.ndarray | None = Non
 
     P(s₊ > s₋) + P(s₊ = s₋)/2. In [0, 1], 0.5 for a useless score; NaN where the class, or its absence, is absent.
     """
-    at = steps(target, score, weight)
+    return auroc_of(steps(target, score, weight))
+
+
+def auroc_of(at: Steps) -> float:
+    """`auroc` of counted steps."""
     if not (at.positives > 0 and at.negatives > 0):
         return float("nan")
     d_tp, before = np.diff(at.tp, prepend=0.0), np.concatenate([[0.0], at.fp[:-1]])
@@ -62,7 +66,11 @@ def auprc(target: np.ndarray, score: np.ndarray, weight: np.ndarray | None = Non
     AP = Σ_j (R_j - R_{j-1}) P_j over distinct scores. In (0, 1]; a useless score has the prevalence. NaN for an absent
     class. Read it beside the prevalence only.
     """
-    at = steps(target, score, weight)
+    return auprc_of(steps(target, score, weight))
+
+
+def auprc_of(at: Steps) -> float:
+    """`auprc` of counted steps."""
     if not at.positives > 0:
         return float("nan")
     d_tp = np.diff(at.tp, prepend=0.0)
