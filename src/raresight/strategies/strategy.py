@@ -128,6 +128,10 @@ class Strategy:
         """
         return None
 
+    def undoes_its_drawing(self) -> bool:
+        """Whether `case_weights` make up for the method's own `sample_weights`: wrong for rows that another draws."""
+        return False
+
     # inputs
     def mix_inputs(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         return x, y
