@@ -31,8 +31,11 @@ from raresight.strategies.losses.between_class_bce import BetweenClassBCE
 from raresight.strategies.losses.class_balanced_focal import ClassBalancedFocal
 from raresight.strategies.losses.class_weights import ClassWeights
 from raresight.strategies.losses.cost_matrix import CostWeights
+from raresight.strategies.losses.dice import Dice
+from raresight.strategies.losses.dice_ce import DiceCE
 from raresight.strategies.losses.focal import Focal
 from raresight.strategies.losses.ldam import LDAM
+from raresight.strategies.losses.tversky import Tversky
 from raresight.strategies.losses.uncertainty import Uncertainty
 from raresight.strategies.losses.vs import VS
 from raresight.strategies.losses.within_class_bce import WithinClassBCE
@@ -67,6 +70,9 @@ ALL: tuple[type[Strategy], ...] = (
     VS,
     LDAM,
     AUCMargin,
+    Dice,
+    DiceCE,
+    Tversky,
     Uncertainty,
     SAM,
     EMA,
