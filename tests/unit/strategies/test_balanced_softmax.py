@@ -10,7 +10,9 @@ from torch import Tensor
 
 from raresight.core.errors import ConfigError
 from raresight.strategies import Facts
+from raresight.strategies.decisions.logit_adjustment import LogitAdjustment
 from raresight.strategies.losses.balanced_softmax import BalancedSoftmax
+from raresight.strategies.losses.cross_entropy import cross_entropy
 
 COUNTS = [80, 15, 5]
 
@@ -62,6 +64,24 @@ def test_direction_a_rare_truth_pulls_harder(kind: str) -> None:
             pulls[tau, label] = -z.grad[0, label].item()
     assert pulls[1.0, 2] > pulls[0.0, 2] > 0
     assert 0 < pulls[1.0, 0] < pulls[0.0, 0]
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "independent"])
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_it_is_plain_training_followed_by_logit_adjustment(kind: str, tau: float) -> None:
+    """Of any model: plain loss of its logits = this loss of its logits after post-hoc adjustment, to 1e-6."""
+    method = _fitted(kind, tau)
+    posthoc = LogitAdjustment(tau=tau)
+    target = torch.eye(3)[torch.arange(3).repeat_interleave(torch.tensor(COUNTS))]
+    if kind == "independent":
+        target = torch.stack([(torch.arange(100) < n).float() for n in COUNTS], 1)
+    posthoc.fit(Facts(kind, ("a", "b", "c"), target, torch.ones_like(target)))  # type: ignore[arg-type]
+    logits = 3 * torch.randn(100, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ones = torch.ones_like(target)
+    plain, _ = cross_entropy(logits, target.double(), ones, ones, kind=kind)  # type: ignore[arg-type]
+    adjusted = posthoc.adjust(logits)
+    torch.testing.assert_close(_loss(method, adjusted, target.double()), plain, rtol=0, atol=1e-6)
+    assert (_loss(method, logits, target.double()) - plain).abs() > 0.01  # so that the test could have failed
 
 
 def test_equal_classes_are_plain_training() -> None:
