@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from raresight.report.answers import positives
 from raresight.report.content import Content
+from raresight.report.synthetic import unsafe, warning
 from raresight.report.words import class_name, listing, many, plural, unit_of
 
 FEW_PATIENTS = 30
@@ -105,6 +106,15 @@ def _conduct(content: Content) -> list[Limitation]:
                 70,
                 f"The arms {first} and {second} gave identical predictions: one of them did nothing.",
                 "Check the settings of the methods in which they differ.",
+            )
+        )
+    for name, row in unsafe(content):
+        found.append(
+            Limitation(
+                f"unsafe_synthetic:{name}:{row['class']}",
+                46,
+                warning(name, row),
+                "Such cases teach the head wrong labels. Prefer Borderline-SMOTE or repeated cases, and compare them.",
             )
         )
     if content.unfinished:

@@ -18,6 +18,7 @@ from raresight.report.figures.reliability import reliability
 from raresight.report.figures.seeds import seeds
 from raresight.report.figures.style import Absent, Figure
 from raresight.report.figures.training import training
+from raresight.report.synthetic import synthetic_cases
 from raresight.report.tables import Row, Table, comparisons, macro, table
 from raresight.report.words import class_name, many, part_name, plural, unit_of
 
@@ -66,6 +67,9 @@ def sections(content: Content) -> list[Section]:
                 _about_arms(content),
                 (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
                  _methods(content), _macro(content), _exploratory(content))),
+        Section("safety", "Are the synthetic cases safe?",
+                "Points between real cases stand for their class only where nothing else lives between them.",
+                (_synthetic(content),)),
         Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
         Section("training", "How training went", "", (_drawn(training, content),)),
     ]  # fmt: skip
@@ -127,6 +131,13 @@ def _macro(content: Content) -> Item:
     if not content.arms:
         return Item("All arms, all classes together", absent=content.why_missing("arms"))
     return Item("All arms, all classes together", table=macro(content))
+
+
+def _synthetic(content: Content) -> Item:
+    made = synthetic_cases(content)
+    if made is None:
+        return Item(absent="not computed, because no arm shown here recorded synthetic cases")
+    return Item(table=made)
 
 
 def _exploratory(content: Content) -> Item:
