@@ -8,13 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from raresight.core.errors import ConfigError, GateError, Problem
+from raresight.core.errors import ConfigError
 from raresight.core.estimate import Estimate, load_estimates, save_estimates
-from raresight.core.files import read_json, sha256_of, write_json
-from raresight.core.ledger import openings, record
+from raresight.core.files import read_json, sha256_of
 from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder
 from raresight.verbs.opened import OpenStudy, stamp, stamped
+from raresight.verbs.opening import open_under, problem
 from raresight.verbs.tune import require_tuned, units
 
 
@@ -52,24 +52,8 @@ def evaluate_test(
         raise _nothing_trained(study)
     _ready(study, finished)
     plan = _plan(study, finished)
-    plan_hash = sha256_of(plan)
-    past = openings(study.folder.ledger)
-    if past and past[-1]["plan_sha256"] == plan_hash:
-        number = past[-1]["opening"]
-    else:
-        if past and not (reuse and reason.strip()):
-            raise _spent(study, past, plan)
-        question = "Open the test part? It is meant to be opened once, after every choice is made."
-        if not confirm(question):
-            raise GateError(
-                _problem(study, "the test part stays shut", "it was not confirmed", "answer y, or give --yes")
-            )
-        # The plan lies there before the ledger names its hash, so that no recorded opening is without one.
-        write_json(study.folder.opening(len(past) + 1) / "plan.json", plan)
-        number = record(
-            study.folder.ledger, plan_sha256=plan_hash, data_sha256=study.data_sha256, reason=reason or "first opening"
-        )
-    return _estimate_opening(study, finished, study.folder.opening(number), plan_hash)
+    number = open_under(study, plan, confirm=confirm, reuse=reuse, reason=reason)
+    return _estimate_opening(study, finished, study.folder.opening(number), sha256_of(plan))
 
 
 def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
@@ -148,25 +132,5 @@ def _plan(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> dict[str
 
 def _nothing_trained(study: OpenStudy) -> ConfigError:
     return ConfigError(
-        _problem(study, "no arm is trained", "there is nothing to evaluate", f"raresight train {study.folder.path}")
+        problem(study, "no arm is trained", "there is nothing to evaluate", f"raresight train {study.folder.path}")
     )
-
-
-def _spent(study: OpenStudy, past: list[dict[str, Any]], plan: dict[str, Any]) -> GateError:
-    path = study.folder.opening(past[-1]["opening"]) / "plan.json"
-    last = read_json(path) if path.exists() else {}
-    changed = [key for key in plan if plan[key] != last.get(key)]
-    arms = [name for name in plan["arms"] if plan["arms"][name] != last.get("arms", {}).get(name)]
-    what = ", ".join(changed) + (f" ({', '.join(arms)})" if arms else "")
-    return GateError(
-        _problem(
-            study,
-            f"the test part was opened on {past[-1]['time']} and the plan has changed since: {what}",
-            "results that follow from having seen test results are validation results",
-            '--reuse-test --reason "..."; page one will then say "second-stage validation"',
-        )
-    )
-
-
-def _problem(study: OpenStudy, found: str, why: str, remedy: str) -> Problem:
-    return Problem(code="RS-R36", level="error", file=str(study.folder.path), found=found, why=why, remedy=remedy)
