@@ -144,9 +144,9 @@ def table(
     lines = [
         f"# Label noise on red-cell crops, {date.today().isoformat()}",
         "",
-        f"`python benchmarks/label_noise.py DATA OUT --steps {options.steps}`; resnet18 from scratch, 40 px, "
-        f"12 classes, seeds {', '.join(map(str, options.seeds))}; two CPU cores. Test figures, mean over seeds, 95% intervals by "
-        "bootstrap of blocks of smears and of seeds.",
+        f"`python benchmarks/label_noise.py DATA OUT --steps {options.steps}`, two CPU cores.",
+        f"resnet18 from scratch, 40 px, 12 classes, seeds {', '.join(map(str, options.seeds))}.",
+        "Test figures, mean over seeds, 95% intervals by bootstrap of blocks of smears and of seeds.",
         "",
         "| planted noise | loss | " + " | ".join(FIGURES) + " |",
         "|---|---|" + "---|" * len(FIGURES),
