@@ -19,6 +19,7 @@ from raresight.strategies import ALL, Facts, Stack, Strategy
 
 CLASSES = ("common", "uncommon", "rare")
 N, B, F, STEPS, HEAD_STEPS = 24, 8, 4, 6, 4
+PER_EPOCH = N // B
 KINDS = ("exclusive", "independent")
 SPACES: tuple[tuple[int, ...], ...] = ((), (5,), (4, 4), (3, 4, 4))
 
@@ -135,18 +136,23 @@ def train(
     stack = stack_of(data, *strategies)
     model = copy.deepcopy(_template(tuple(data.target.shape[2:])))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
-    order = _order(N, stack.sample_weights(), STEPS, torch_rng(seed, "order"))
-    outcome = Outcome(torch.empty(0), {}, order)
-    first = 0
+    outcome = Outcome(torch.empty(0), {})
+    first, order = 0, []
     if resume is not None:
         first = resume["step"]
+        if first % PER_EPOCH:
+            _start_epoch(stack, model, seed, first // PER_EPOCH)
         model.load_state_dict(resume["model"])
         optimiser.load_state_dict(resume["optimiser"])
         stack.load_state_dict(resume["stack"])
     for step in range(first, STEPS):
-        if step % (N // B) == 0:
-            stack.start_epoch(step // (N // B), model, lambda name, s=step: torch_rng(seed, name, "epoch", s))
-        ids = torch.tensor(order[step])
+        epoch, batch = divmod(step, PER_EPOCH)
+        if batch == 0:
+            _start_epoch(stack, model, seed, epoch)
+        if batch == 0 or step == first:
+            order = _order(N, stack.sample_weights(), PER_EPOCH, torch_rng(seed, "order", epoch))
+        outcome.order.append(order[batch])
+        ids = torch.tensor(order[batch])
         closure = _Closure(model, stack, optimiser, data, ids, seed, step)
         stack.step(closure, optimiser, {"ids": ids})
         stack.observe(ids, closure.per_case)
@@ -170,11 +176,16 @@ def train(
     return outcome
 
 
+def _start_epoch(stack: Stack, model: TinyModel, seed: int, epoch: int) -> None:
+    stack.start_epoch(epoch, model, lambda name: torch_rng(seed, name, "epoch", epoch))
+
+
 class _Closure:
     """Second calls replay mixing and leave batch-norm statistics alone, as the contract says."""
 
     def __init__(self, model: TinyModel, stack: Stack, optimiser: Any, data: Data, ids: Tensor, seed: int, step: int):
         self.model, self.stack, self.optimiser, self.data, self.ids = model, stack, optimiser, data, ids
+        self.epoch = step // PER_EPOCH
         self.stream = lambda name: torch_rng(seed, name, step)
         self.x, self.y = stack.mix_inputs(data.x[ids], data.target[ids], self.stream)
         self.per_case: Tensor | None = None
@@ -185,7 +196,7 @@ class _Closure:
         self.optimiser.zero_grad()
         z, y = self.stack.mix_features(self.model.features(self.x), self.y, self.stream)
         logits = self.model.classify(z)
-        loss, per_case = self.stack.loss(logits, y, self.data.mask[self.ids], self.ids, 0, self.model)
+        loss, per_case = self.stack.loss(logits, y, self.data.mask[self.ids], self.ids, self.epoch, self.model)
         loss.backward()
         self.per_case = per_case
         return loss.detach()
@@ -204,6 +215,8 @@ def _train_head(data: Data, stack: Stack, model: TinyModel, seed: int) -> None:
         z = torch.cat([z, z[rows.base] + gap * (z[rows.neighbour] - z[rows.base])])
         target, mask = torch.cat([target, rows.target]), torch.cat([mask, rows.mask])
         ids = torch.cat([ids, rows.base])
+    epoch = STEPS // PER_EPOCH
+    _start_epoch(stack, model, seed, epoch)
     weights = stack.head_sample_weights(target, mask)
     if weights is None and (plain := stack.sample_weights()) is not None:
         weights = plain[ids]
@@ -211,8 +224,10 @@ def _train_head(data: Data, stack: Stack, model: TinyModel, seed: int) -> None:
     for batch in _order(len(z), weights, HEAD_STEPS, torch_rng(seed, "head order")):
         optimiser.zero_grad()
         logits = model.classify(z[batch])
-        stack.loss(logits, target[batch], mask[batch], ids[batch], 0, model)[0].backward()
+        loss, per_case = stack.loss(logits, target[batch], mask[batch], ids[batch], epoch, model)
+        loss.backward()
         optimiser.step()
+        stack.observe(ids[batch], None if per_case is None else per_case.detach())
 
 
 def _order(n: int, weights: Tensor | None, steps: int, rng: torch.Generator) -> list[list[int]]:

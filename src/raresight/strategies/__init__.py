@@ -40,6 +40,11 @@ from raresight.strategies.losses.uncertainty import Uncertainty
 from raresight.strategies.losses.vs import VS
 from raresight.strategies.losses.within_class_bce import WithinClassBCE
 from raresight.strategies.sampling.class_balanced import ClassBalancedSampling
+from raresight.strategies.sampling.hard_examples import HardExamples
+from raresight.strategies.sampling.importance import ImportanceSampling
+from raresight.strategies.sampling.progressively_balanced import ProgressivelyBalancedSampling
+from raresight.strategies.sampling.random_oversampling import RandomOversampling
+from raresight.strategies.sampling.random_undersampling import RandomUndersampling
 from raresight.strategies.schedules.classifier_retraining import ClassifierRetraining
 from raresight.strategies.schedules.ema import EMA
 from raresight.strategies.stack import Stack
@@ -47,7 +52,12 @@ from raresight.strategies.steps.sam import SAM
 from raresight.strategies.strategy import Facts, Strategy, SyntheticRows
 
 ALL: tuple[type[Strategy], ...] = (
+    RandomOversampling,
+    RandomUndersampling,
     ClassBalancedSampling,
+    ProgressivelyBalancedSampling,
+    ImportanceSampling,
+    HardExamples,
     Augment,
     HeavyAugment,
     Mixup,

@@ -29,18 +29,30 @@ def balanced_rows(target: Tensor, mask: Tensor, kind: Kind, power: float = 1.0) 
     row is known to have; rows known to have none form one more group with its own count. Rows without any known label
     (exclusive: with one unknown class) weigh 0. `target` `(N, K)` may be soft; `mask` `(N, K)`.
     """
-    mask = mask.expand_as(target).to(torch.float64)
-    if kind == "exclusive":
-        known = mask.amin(1)
-        member = target.to(torch.float64) * known[:, None]
-    else:
-        known = mask.amax(1)
-        positive = target.to(torch.float64) * mask
-        none = ((positive.sum(1) == 0) & (known > 0)).to(torch.float64)
-        member = torch.cat([positive, none[:, None]], 1)
+    member = groups(target, mask, kind)
     count = member.sum(0)
     rarity = torch.where(count > 0, count.clamp(min=1e-300) ** -power, 0.0)
-    return (member * rarity).sum(1) / member.sum(1).clamp(min=1e-300) * known
+    return mean_over_groups(member, rarity)
+
+
+def groups(target: Tensor, mask: Tensor, kind: Kind) -> Tensor:
+    """To which groups each row counts, `(N, G)` float64; their sums over rows are the groups' sizes.
+
+    Exclusive: G = K, the classes; a row with any unknown label counts to none. Independent: G = K + 1, the classes that
+    the row is known to have, a row with several counting to each; the last group is rows known to have none of them. A
+    row without any known label counts to none. Soft targets count in part.
+    """
+    mask = mask.expand_as(target).to(torch.float64)
+    if kind == "exclusive":
+        return target.to(torch.float64) * mask.amin(1, keepdim=True)
+    positive = target.to(torch.float64) * mask
+    none = (positive.sum(1) == 0) & (mask.amax(1) > 0)
+    return torch.cat([positive, none[:, None].to(torch.float64)], 1)
+
+
+def mean_over_groups(member: Tensor, value: Tensor) -> Tensor:
+    """The mean of `value` `(G,)` over the groups of each row, `(N,)`; 0 for a row that counts to none."""
+    return (member * value).sum(1) / member.sum(1).clamp(min=1e-300)
 
 
 def shift_of_rows(facts: Facts, row_weight: Tensor) -> Tensor:

@@ -1,14 +1,14 @@
-"""Class-balanced sampling: drawn shares, the unbiased gradient, and several labels a row."""
+"""Class-balanced sampling: drawn shares, clipped weights, and several labels a row."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from raresight.core.errors import ConfigError
-from raresight.core.task import Task
-from raresight.strategies import Facts, Stack
+from raresight.strategies import Facts
 from raresight.strategies.sampling.class_balanced import ClassBalancedSampling
 
 COUNTS = [90, 25, 5]
@@ -18,7 +18,7 @@ TARGET = torch.eye(3)[LABEL]
 
 def _fitted(target: Tensor = TARGET, kind: str = "exclusive", mask: Tensor | None = None, **settings: object):
     method = ClassBalancedSampling(**settings)  # type: ignore[arg-type]
-    classes = tuple("abc"[: target.shape[1]])
+    classes = tuple("abcd"[: target.shape[1]])
     method.fit(Facts(kind, classes, target, torch.ones_like(target) if mask is None else mask))  # type: ignore[arg-type]
     return method
 
@@ -67,62 +67,52 @@ def test_rows_without_any_known_label_are_never_drawn() -> None:
     assert exclusive[2] == exclusive[3] == 0
 
 
-def _gradients(kind: str, target: Tensor, *, unbiased: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a linear model: the full plain gradient, the arm's gradient of each row alone, and each row's chance."""
-    method = ClassBalancedSampling(unbiased=unbiased)
-    task = Task(kind, tuple("abc"))  # type: ignore[arg-type]
-    facts = Facts(kind, task.classes, target, torch.ones_like(target))  # type: ignore[arg-type]
-    stack, plain = Stack([method], task), Stack([], task)
-    stack.fit(facts)
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randn(len(target), 2, generator=rng)
-    w = torch.randn(2, 3, generator=rng).requires_grad_()
-
-    def gradient(arm: Stack, ids: Tensor) -> Tensor:
-        total, _ = arm.loss(x[ids] @ w, target[ids], torch.ones_like(target[ids]), ids, 0)
-        return torch.autograd.grad(total, w)[0].flatten().double()
-
-    rows = torch.arange(len(target))
-    drawn = stack.sample_weights()
-    assert drawn is not None
-    alone = torch.stack([gradient(stack, row[None]) for row in rows])
-    torch.testing.assert_close(gradient(stack, rows[3:7]), alone[3:7].mean(0))  # a batch is the mean of its rows
-    return gradient(plain, rows), alone, drawn / drawn.sum()
+def test_clipping_at_a_percentile_by_hand() -> None:
+    """Classes of 1, 2, 4 and 8 cases weigh 1, 1/2, 1/4, 1/8; the 75th percentile is 1/2 + 1/4 (1 - 1/2) = 5/8."""
+    target = torch.eye(4)[torch.tensor([0] + [1] * 2 + [2] * 4 + [3] * 8)]
+    method = _fitted(target, clip=75)
+    weights = method.sample_weights()
+    expected = torch.tensor([5 / 8] + [1 / 2] * 2 + [1 / 4] * 4 + [1 / 8] * 8, dtype=torch.float64)
+    torch.testing.assert_close(weights, expected / expected.sum(), rtol=1e-12, atol=0)
+    percentile = np.percentile(1 / np.array([1, 2, 4, 8]), 75)
+    assert percentile == 5 / 8
+    # drawn shares 5/8, 1, 1, 1 of 29/8, true ones 1, 2, 4, 8 of 15
+    drawn = torch.tensor([5 / 29, 8 / 29, 8 / 29, 8 / 29], dtype=torch.float64)
+    shift = (drawn / (torch.tensor([1, 2, 4, 8]) / 15)).log()
+    torch.testing.assert_close(method.log_prior_shift(), shift, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["exclusive", "independent"])
-def test_unbiased_weights_keep_the_expected_gradient(kind: str) -> None:
-    """Exactly in expectation, and within three standard errors over 4,000 drawn batches of 4."""
-    target = TARGET if kind == "exclusive" else _three_findings()
-    full, alone, chance = _gradients(kind, target, unbiased=True)
-    torch.testing.assert_close(chance @ alone, full, atol=1e-6, rtol=1e-5)
-    rng = torch.Generator().manual_seed(0)
-    order = torch.multinomial(chance, 16_000, replacement=True, generator=rng).view(-1, 4)
-    batches = alone[order].mean(1)
-    assert ((batches.mean(0) - full).abs() < 3 * batches.std(0) / len(batches) ** 0.5).all()
-    # and without the weights the expected gradient is another one, so that the test could have failed
-    _, biased, _ = _gradients(kind, target, unbiased=False)
-    assert ((chance @ biased - full).abs() > 0.01).any()
-
-
-def _three_findings() -> Tensor:
-    return (torch.rand(120, 3, generator=torch.Generator().manual_seed(1)) < torch.tensor([0.5, 0.2, 0.05])).float()
+def test_clipping_counts_classes_with_cases_and_clips_the_group_without_findings() -> None:
+    # n = 4, 1, 0 and one row with none: w = 1/4, 1 and 1; the median of 1/4 and 1 is 5/8
+    target = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0], [0, 0, 0]])
+    weights = _fitted(target, "independent", clip=50).sample_weights()
+    expected = torch.tensor([1 / 4, 1 / 4, 1 / 4, (1 / 4 + 5 / 8) / 2, 5 / 8], dtype=torch.float64)
+    torch.testing.assert_close(weights, expected / expected.sum(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("kind", ["exclusive", "independent"])
-def test_unbiased_expectation_is_exact(kind: str) -> None:
-    """sum_i q_i w_i f_i = mean of f, without any sampling."""
-    target = TARGET if kind == "exclusive" else _three_findings()
-    method = _fitted(target, kind, unbiased=True)
-    q = method.sample_weights() / method.sample_weights().sum()
-    w = method.case_weights(target.double(), torch.arange(len(target)), 0).flatten()
-    f = torch.randn(len(target), generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    torch.testing.assert_close((q * w * f).sum(), f.mean())
-    assert method.log_prior_shift().abs().max() == 0
+def test_clipping_at_100_changes_nothing_and_at_0_leaves_one_weight(kind: str) -> None:
+    target = torch.eye(3)[torch.tensor([0, 0, 0, 1, 1, 2])]
+    torch.testing.assert_close(
+        _fitted(target, kind, clip=99.9999999).sample_weights(), _fitted(target, kind).sample_weights()
+    )
+    torch.testing.assert_close(
+        _fitted(target, kind, clip=0).sample_weights(), torch.full((6,), 1 / 6, dtype=torch.float64)
+    )
+
+
+def test_clipping_without_any_label_stays_finite() -> None:
+    target = torch.eye(3)
+    assert _fitted(target, "independent", torch.zeros(3, 3), clip=50).sample_weights().tolist() == [0, 0, 0]
 
 
 def test_settings_out_of_range() -> None:
     with pytest.raises(ConfigError, match=r"\[0, 2\]"):
         ClassBalancedSampling(power=-1)
-    with pytest.raises(ConfigError, match="true or false"):
-        ClassBalancedSampling(unbiased="yes")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"(?s)power.*\[0, 2\]"):
+        ClassBalancedSampling(power=2.01)
+    with pytest.raises(ConfigError, match=r"(?s)clip.*\[0, 100\]"):
+        ClassBalancedSampling(clip=101)
+    with pytest.raises(ConfigError, match=r"(?s)clip.*\[0, 100\]"):
+        ClassBalancedSampling(clip=-1)
+    assert ClassBalancedSampling(power=2, clip=0).clip == 0

@@ -21,7 +21,11 @@ ARMS: dict[str, list[tuple[str, dict[str, object]]]] = {
     "logit_adjustment tau 1.5": [("logit_adjustment", {"tau": 1.5})],
     "sampling": [("class_balanced_sampling", {})],
     "sampling power 0.5": [("class_balanced_sampling", {"power": 0.5})],
-    "sampling unbiased": [("class_balanced_sampling", {"unbiased": True})],
+    "sampling clipped": [("class_balanced_sampling", {"clip": 40})],
+    "importance_sampling": [("importance_sampling", {})],
+    "importance_sampling half corrected": [("importance_sampling", {"correction": 0.5})],
+    "oversampling": [("random_oversampling", {"target": 0.4})],
+    "undersampling": [("random_undersampling", {"target": 0.4})],
     "classifier_retraining": [("classifier_retraining", {})],
     "weights and adjustment": [("class_weights", {"scheme": "sqrt_inverse"}), ("logit_adjustment", {"tau": 0.5})],
     "weights and sampling": [("class_weights", {"scheme": "sqrt_inverse"}), ("class_balanced_sampling", {})],
@@ -33,6 +37,10 @@ ARMS: dict[str, list[tuple[str, dict[str, object]]]] = {
 APPROXIMATE = {
     "sampling",
     "sampling power 0.5",
+    "sampling clipped",
+    "importance_sampling half corrected",
+    "oversampling",
+    "undersampling",
     "classifier_retraining",
     "weights and sampling",
     "sampling and retraining",
@@ -93,7 +101,15 @@ def test_trained_and_posthoc_adjustment_are_one(problem: str, tau: float) -> Non
 
 
 @pytest.mark.parametrize(
-    "arm", ["class_weights inverse", "balanced_softmax", "logit_adjustment", "sampling", "classifier_retraining"]
+    "arm",
+    [
+        "class_weights inverse",
+        "balanced_softmax",
+        "logit_adjustment",
+        "sampling",
+        "oversampling",
+        "classifier_retraining",
+    ],
 )
 @pytest.mark.parametrize("problem", ["exclusive", "one finding"])
 def test_direction_the_rare_class_is_raised(arm: str, problem: str) -> None:
