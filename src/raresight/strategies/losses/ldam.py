@@ -25,6 +25,12 @@ class LDAM(Strategy):
     mix the hard losses in their proportions.
     Ranges: `max_margin` in [0, 10], in units of the logits; 0 is cross-entropy.
     Absent class: margin 0 (no label asks for it); independent, a class with one side only is trained plainly.
+    Helps: rare classes that are separable but generalise badly; published gains come together with deferred
+    re-weighting.
+    Hurts: margins sharpen all probabilities, so that they answer to no prevalence; alone it moves little.
+    Evidence: NIH-CXR-LT (600 balanced test images; LongTailCXR's README): mean accuracy of head, medium and tail groups
+    0.228 against 0.164 for plain training, 0.361 with deferred class-balanced weights. DermaMNIST (MONICA's result
+    files, ResNet-50, one seed): group average 0.698 against 0.673.
     Raises: `ConfigError` RS-C34 for max_margin outside its range.
     Source: Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware margin loss", eq. 11-13. We
     differ: their code normalises features and head and multiplies logits by s = 30; our head is a plain linear layer
