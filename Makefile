@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench study study-ham10000 study-nih study-pneumonia study-kills clean
+.PHONY: setup demo test lint bench bench-smote study study-ham10000 study-nih study-pneumonia study-kills clean
 
 setup: $(READY)
 
@@ -51,6 +51,9 @@ study-kills: setup
 bench: setup
 	$(BIN)/python benchmarks/input_cost.py --arm --arm heavy_augment
 	$(BIN)/python benchmarks/no_training.py --data $(DATA)
+
+bench-smote: setup
+	$(BIN)/python benchmarks/smote.py --table $(STUDIES)/smote.md
 
 clean:
 	rm -rf $(VENV) demo

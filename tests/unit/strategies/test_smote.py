@@ -67,6 +67,35 @@ def test_neighbours_are_those_of_scikit_learn(offset: float, block: int, monkeyp
     assert np.array_equal(found.numpy(), rows.numpy()[theirs])
 
 
+@pytest.mark.parametrize("block", [1024, 300])
+def test_neighbours_of_many_rows_are_those_of_scikit_learn(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide enough that only the smallest of each strand is ranked first; the last block and strand are odd ones."""
+    monkeypatch.setattr(neighbours, "BLOCK", block)
+    z = torch.randn(901, 6, generator=rng()).exp()  # skewed: a few rows are near to many
+    rows, among = torch.randperm(901, generator=rng(1))[:805], torch.randperm(901, generator=rng(2))[:777]
+    within = neighbours_within(z, rows, 5)
+    theirs = NearestNeighbors(n_neighbors=5).fit(z[rows].double().numpy()).kneighbors(return_distance=False)
+    assert np.array_equal(within.numpy(), rows.numpy()[theirs])
+    row, distance = nearest_rows(z[rows] + 0.01, z, among, 7, exclude=torch.empty((805, 0), dtype=torch.int64))
+    search = NearestNeighbors(n_neighbors=7).fit(z[among].double().numpy())
+    far, theirs = search.kneighbors((z[rows] + 0.01).double().numpy())
+    assert np.array_equal(row.numpy(), among.numpy()[theirs])
+    np.testing.assert_allclose(distance.numpy(), far, rtol=1e-5)
+
+
+def test_the_smallest_of_strands_are_the_smallest() -> None:
+    """All the smallest values in one strand, in one column of every strand, and in the columns left over."""
+    distance = torch.rand(3, 517, generator=rng()) + 1
+    strands = 517 // neighbours.STRIDE
+    distance[0, 7::strands] = torch.rand(len(distance[0, 7::strands]), generator=rng(1))
+    distance[1, :20] = torch.rand(20, generator=rng(2))
+    distance[2, -6:] = torch.rand(6, generator=rng(3))
+    near, column = neighbours._smallest(distance, 12)
+    assert torch.equal(near, distance.gather(1, column))
+    assert torch.equal(near.sort(1).values, distance.sort(1).values[:, :12])
+    assert all(len(set(row)) == 12 for row in column.tolist())
+
+
 def test_too_few_rows_leave_gaps() -> None:
     z = torch.tensor([[0.0], [1.0], [3.0]])
     row, distance = nearest_rows(z[:1], z, torch.arange(3), 4, exclude=torch.tensor([[0]]))
