@@ -3,7 +3,7 @@
     python benchmarks/label_noise.py DATA OUT [--table FILE]
 
 DATA is the folder of `chula_rbc12`. A wrong label is one of the other classes, all alike likely; the wrong labels of 5%
-are among those of 10%. The held-out part keeps its labels and chooses nothing: every run is judged with its last weights
+are among those of 10%. The held-out part keeps its labels and chooses nothing: a run is judged with its last weights
 at the default operating point. Beside the figures stands what each loss loses from 0 to 10%, less what cross-entropy
 loses: below 0 it is the less robust one.
 """
@@ -138,7 +138,8 @@ def table(
         "",
         f"`python benchmarks/label_noise.py DATA OUT --steps {options.steps}`, two CPU cores.",
         f"resnet18 from scratch, 40 px, 12 classes, seeds {', '.join(map(str, options.seeds))}.",
-        "Held-out figures (three quarters of the smears), mean over seeds, 95% intervals by bootstrap of blocks of smears and of seeds.",
+        "Figures on the held-out part (three quarters of the smears), means over seeds; 95% intervals by bootstrap of",
+        "blocks of smears and of seeds.",
         "",
         "| planted noise | loss | " + " | ".join(FIGURES) + " |",
         "|---|---|" + "---|" * len(FIGURES),
