@@ -26,7 +26,7 @@ import imblearn.over_sampling as imblearn  # type: ignore[import-untyped]
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from torch import Tensor
 
 from raresight.strategies.features.neighbours import neighbours_within
