@@ -78,7 +78,7 @@ def test_clipping_at_a_percentile_by_hand() -> None:
     assert percentile == 5 / 8
     # drawn shares 5/8, 1, 1, 1 of 29/8, true ones 1, 2, 4, 8 of 15
     drawn = torch.tensor([5 / 29, 8 / 29, 8 / 29, 8 / 29], dtype=torch.float64)
-    shift = (drawn / (torch.tensor([1, 2, 4, 8]) / 15)).log()
+    shift = (drawn / (torch.tensor([1.0, 2, 4, 8], dtype=torch.float64) / 15)).log()
     torch.testing.assert_close(method.log_prior_shift(), shift, rtol=1e-12, atol=0)
 
 

@@ -88,7 +88,7 @@ class HardExamples(Strategy):
         if self.mix == 0 or not bool(seen.any()):
             return
         loss = torch.where(self.loss_.isnan(), self.loss_[seen].mean(), self.loss_)
-        even = self.drawable_ / self.drawable_.sum()
+        even = self.drawable_.double() / self.drawable_.sum()
         hard = torch.where(self.drawable_, loss**self.power, 0.0)
         # Where every loss is 0 none is hard.
         by_loss = hard / hard.sum() if bool(hard.sum() > 0) else even
