@@ -103,6 +103,12 @@ class Study:
 
         return compare(self._opened())
 
+    def sweep(self, cls: str, prevalences: Sequence[str | float], **options: Any) -> dict[str, Any]:
+        """One class thinned in training, and which arm suits which severity; see `raresight.verbs.sweep`."""
+        from raresight.verbs.sweep import sweep
+
+        return sweep(self._opened(), cls, prevalences, **options)
+
     def report(self) -> Path:
         from raresight.verbs.report import report
 

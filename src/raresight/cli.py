@@ -250,6 +250,34 @@ def compare(study: StudyPath, as_json: AsJson = False) -> None:
     _answer(result, as_json, "\n".join([*lines, f"deploy: {deploy['arm']} - {deploy['reason']}"]))
 
 
+@app.command()
+def sweep(
+    study: StudyPath,
+    cls: Annotated[str, typer.Option("--class", help="The class to thin in training.")],
+    prevalence: Annotated[str, typer.Option(help="Its prevalences in training, such as 0.05,0.01,0.002.")],
+    arms: Annotated[str, typer.Option(help="Arms of study.yaml, with commas; all where none is named.")] = "",
+    seeds: Annotated[str, typer.Option(help="Seeds, with commas; those of study.yaml where none is named.")] = "",
+    open_test: Annotated[bool, typer.Option("--open-test", help="Judge on the test part as well; recorded.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Open the test part without asking.")] = False,
+    reuse_test: Annotated[bool, typer.Option("--reuse-test", help="Open a spent test part again.")] = False,
+    reason: Annotated[str, typer.Option(help="Why the test part is opened.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Thin one class in the training part, and see which arm suits which severity."""
+    result = _study(study).sweep(
+        cls,
+        _parts(prevalence),
+        arms=_parts(arms),
+        seeds=_parts(seeds),
+        open_test=open_test,
+        confirm=_confirm(yes),
+        reuse=reuse_test,
+        reason=reason,
+    )
+    part = result["test"] or result["val"]
+    _answer(result, as_json, "\n".join(f"{row['column']:<10} {row['text']}" for row in part["verdicts"]))
+
+
 @app.command("list")
 def list_(
     what: Annotated[Listing, typer.Argument(help="What to list.")] = Listing.strategies, as_json: AsJson = False
@@ -316,6 +344,10 @@ def _say(text: str) -> None:
 
 def _answer(value: Any, as_json: bool, text: str) -> None:
     print(json.dumps(value, indent=1, ensure_ascii=False) if as_json else text)
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _confirm(yes: bool) -> Callable[[str], bool]:

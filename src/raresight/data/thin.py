@@ -47,7 +47,7 @@ class Thinned:
 
 
 def thin(
-    manifest: Manifest, rows: np.ndarray, task: Task, cls: str, prevalence: float, *, group: str, seed: int
+    manifest: Manifest, rows: np.ndarray, task: Task, cls: str, prevalence: float | None, *, group: str, seed: int
 ) -> Thinned:
     """The training rows that stay so that class `cls` has at most this prevalence.
 
@@ -57,8 +57,8 @@ def thin(
     prevalence keeps a subset of what a higher one keeps.
 
     `rows` are row numbers of the manifest's training part, `group` the column that the study is split by. With
-    `prevalence` equal to the natural one all rows stay. Independent labels: a case positive for `cls` goes whole, its
-    other findings with it (`others` counts them).
+    `prevalence` None, or equal to the natural one, all rows stay. Independent labels: a case positive for `cls` goes
+    whole, its other findings with it (`others` counts them).
 
     Absent class: refused, there is nothing to thin. Fewer than two groups left: a warning among `problems`.
 
@@ -68,8 +68,10 @@ def thin(
     training = manifest.take(rows)
     target = training.targets(task)
     known, positive = ~np.isnan(target), target == 1
-    k = _index(task, cls)
+    require_class(task, cls)
+    k = task.index(cls)
     natural = float(positive[:, k].sum() / max(known[:, k].sum(), 1))
+    prevalence = natural if prevalence is None else prevalence
     _refuse_impossible(cls, prevalence, natural)
     groups = group_ids(training, group)
     holding = np.unique(groups[positive[:, k]].astype(str))
@@ -98,9 +100,10 @@ def thin(
     )
 
 
-def _index(task: Task, cls: str) -> int:
+def require_class(task: Task, cls: str) -> None:
+    """Raise a `ConfigError` RS-C33 with the nearest known name where `cls` is no class of the task."""
     if cls in task.classes:
-        return task.index(cls)
+        return
     close = nearest(cls, task.classes)
     raise ConfigError(
         Problem(
@@ -117,7 +120,7 @@ def _index(task: Task, cls: str) -> int:
 def _refuse_impossible(cls: str, prevalence: float, natural: float) -> None:
     if natural == 0:
         found, remedy = f"no training case has '{cls}'", "name a class that the training part holds"
-    elif not 0 < prevalence < 1:
+    elif not 0 < prevalence <= 1:
         percent = f"did you mean {prevalence / 100:g} ({prevalence:g}%)?" if 1 <= prevalence < 100 else ""
         found, remedy = (
             f"a prevalence of {prevalence:g} lies outside (0, 1)",

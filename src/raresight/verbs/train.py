@@ -27,7 +27,7 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
     begun with, a check or split that is out of date; `DataError` for decision units of two labels.
     """
     chosen = chosen_arms(study, arms)
-    _require_current(study)
+    require_current(study)
     runs = [(arm, run) for arm in chosen for run in study.runs(arm) if not seeds or run.seed in seeds]
     if seeds and not runs:
         raise _unknown_seed(study, seeds)
@@ -54,7 +54,7 @@ def _train_frozen(study: OpenStudy, heads: Sequence[tuple[Arm, RunFolder]]) -> N
         train_heads(study, named[name], source, together)
 
 
-def _require_current(study: OpenStudy) -> None:
+def require_current(study: OpenStudy) -> None:
     """A manifest edited since its check, a split of other settings, an impossible decision unit: nothing is trained."""
     from raresight.verbs import check, split
 
