@@ -7,15 +7,17 @@ padded tables here: every table has room for the longest batch, and a row that o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from raresight.strategies.stack import Stack
+from raresight.strategies.strategy import Strategy, implements, owners
 from raresight.train.batches import Order
 from raresight.train.head import HeadRows
+from raresight.train.head_losses import learns, same
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,11 @@ class Draws:
             cases=table.n_cases,
         )
 
+    @property
+    def widest(self) -> int:
+        """Rows of the longest batch."""
+        return max(-(-self.order.n // self.order.per_pass), -(-self.order.cases // self.order.per_epoch))
+
     def rows(self, step: int) -> np.ndarray:
         """Rows of `data` that make batch `step`."""
         self._view = self.order.epoch(step) % self.table.views
@@ -87,12 +94,30 @@ class Draws:
         return weights
 
 
+def _choosing(stack: Stack) -> list[Strategy] | None:
+    """The methods by which an arm chooses its rows; None where it must keep a batch of its own."""
+    choosing = owners(stack.strategies, "sample_weights") + owners(stack.strategies, "head_sample_weights")
+    own = owners(stack.strategies, "mix_features") or any(learns(s) or implements(s, "start_epoch") for s in choosing)
+    return None if own else choosing
+
+
+def draw_alike(one: Draws, other: Draws) -> bool:
+    """Whether two heads meet the same rows in every step, for certain."""
+    mine, theirs = _choosing(one.stack), _choosing(other.stack)
+    if one.table is not other.table or one.seed != other.seed or mine is None or theirs is None:
+        return False
+    columns = ("ids", "neighbour", "gap", "target", "mask")
+    rows = [(getattr(one.data, name), getattr(other.data, name)) for name in columns]
+    return len(one.data) == len(other.data) and same(mine, theirs) and all(torch.equal(a, b) for a, b in rows)
+
+
 @dataclass
 class Plan:
-    """What some steps need, for all D draws and B rows each: `(S, D, B)` and `(S, D, B, K)`.
+    """What some steps need, for all D draws and B rows each.
 
-    `base` and `neighbour` are rows of the table, `gap` lies between them, `ids` are training cases, `sizes` `(S, D)`
-    counts the true rows; those beyond it have mask 0.
+    `base` and `neighbour` `(S, D, B)` are rows of the table, `gap` `(S, D, B, 1)` lies between them (real rows: 0),
+    `ids` are training cases, `target` and `mask` `(S, D, B, K)` their labels. `sizes` `(S, D)` counts the true rows;
+    those beyond have mask 0 and, like synthetic ones, are not `real`.
     """
 
     base: Tensor
@@ -105,24 +130,20 @@ class Plan:
     sizes: np.ndarray
 
 
-@dataclass
 class Gather:
-    """Makes the plan of an epoch's steps, and the features `(D, B, F)` of one."""
+    """Makes the plan of some steps, and the features `(D, B, F)` of one."""
 
-    draws: Sequence[Draws]
-    width: int
-    runs: list[tuple[int, int]] = field(default_factory=list)
-    z: Tensor = field(init=False)
-
-    def __post_init__(self) -> None:
-        table = self.draws[0].table.z
-        self.z = table.new_empty(len(self.draws), self.width, table.shape[1])
+    def __init__(self, draws: Sequence[Draws]) -> None:
+        self.draws = draws
+        self.width = max(draw.widest for draw in draws)
+        table = draws[0].table.z
+        self.z = table.new_empty(len(draws), self.width, table.shape[1])
         self.other = torch.empty_like(self.z)
-        for position, draw in enumerate(self.draws):
-            last = self.draws[position - 1] if position else None
+        self.runs: list[tuple[int, int]] = []  # neighbouring draws of one table, with or without synthetic rows
+        for position, draw in enumerate(draws):
+            last = draws[position - 1] if position else None
             alike = last is not None and last.table is draw.table and bool(last.n_synthetic) == bool(draw.n_synthetic)
-            first = self.runs.pop()[0] if alike else position
-            self.runs.append((first, position + 1))
+            self.runs.append((self.runs.pop()[0] if alike else position, position + 1))
 
     def plan(self, steps: range) -> Plan:
         sizes = np.empty((len(steps), len(self.draws)), dtype=np.int64)
@@ -135,18 +156,20 @@ class Gather:
                 rows[d, s, len(drawn) :] = drawn[-1]
         device = self.z.device
         there = torch.from_numpy(np.arange(self.width) < sizes[..., None]).to(device)
-        at = [(draw, torch.from_numpy(rows[d]).to(device)) for d, draw in enumerate(self.draws)]
+        at = torch.from_numpy(rows).to(device)
 
         def column(name: str) -> Tensor:
-            return torch.stack([getattr(draw.data, name)[row] for draw, row in at], dim=1)
+            values = [getattr(draw.data, name) for draw in self.draws]
+            found = [value.index_select(0, row.flatten()) for value, row in zip(values, at, strict=True)]
+            return torch.stack([x.view(*there.shape[::2], *x.shape[1:]) for x in found], dim=1)
 
-        base, n_cases = column("ids"), self.draws[0].table.n_cases
-        real = torch.stack([row < len(draw.table.z) for draw, row in at], dim=1)
+        base = column("ids")
+        real = at.transpose(0, 1) < len(self.draws[0].table.z)
         return Plan(
             base=base,
             neighbour=column("neighbour"),
             gap=column("gap"),
-            ids=base % n_cases,
+            ids=base % self.draws[0].table.n_cases,
             real=real & there,
             target=column("target"),
             mask=column("mask") * there.unsqueeze(3),
@@ -155,11 +178,10 @@ class Gather:
 
     def features(self, plan: Plan, s: int) -> Tensor:
         for first, stop in self.runs:
-            table = self.draws[first].table.z
-            z = self.z[first:stop]
-            torch.index_select(table, 0, plan.base[s, first:stop].view(-1), out=z.view(-1, z.shape[2]))
+            table, z = self.draws[first].table.z, self.z[first:stop]
+            torch.index_select(table, 0, plan.base[s, first:stop].flatten(), out=z.view(-1, z.shape[2]))
             if self.draws[first].n_synthetic:
                 other = self.other[first:stop]
-                torch.index_select(table, 0, plan.neighbour[s, first:stop].view(-1), out=other.view(-1, z.shape[2]))
+                torch.index_select(table, 0, plan.neighbour[s, first:stop].flatten(), out=other.view(-1, z.shape[2]))
                 z.addcmul_(other.sub_(z), plan.gap[s, first:stop])
         return self.z

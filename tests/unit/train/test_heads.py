@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from raresight.core.arm import Arm
 from raresight.core.config import StudyConfig, parse_config
+from raresight.core.errors import ConfigError
 from raresight.core.seeds import torch_rng
-from raresight.evaluate.select import score
+from raresight.evaluate.select import score, scores
 from raresight.strategies import build
 from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import Facts, Strategy
+from raresight.train import head_losses
 from raresight.train.batches import Order
 from raresight.train.heads import HeadJob, HeadTable, TrainedHead, train_heads
 from raresight.train.schedule import MOMENTUM, rate
@@ -292,3 +294,157 @@ def test_eight_methods_by_four_seeds_equal_the_heads_trained_alone(kind: str, vi
         (different["baseline"] - different[name]).abs().max() > 1e-3
         for name in set(METHODS) - {"baseline", "logit_adjustment"}
     )
+
+
+SPECIAL: dict[str, list[Any]] = {
+    "mixed": [Swapped],
+    "mixed, weighed": ["class_weights", Swapped],
+    "learning": [Learning],
+    "learning, focal": ["focal", Learning],
+    "hard": [Hard],
+    "hard, ldam": ["ldam", Hard],
+    "unit": [Unit],
+    "retrained": ["classifier_retraining"],
+    "retrained, smote": ["smote", "classifier_retraining"],
+    "sampling, smote": ["class_balanced_sampling", "smote"],
+    "sampling, ldam": ["class_balanced_sampling", "ldam"],
+}
+
+
+@pytest.mark.parametrize(("kind", "views"), [("exclusive", 2), ("independent", 1)])
+def test_heads_with_batches_losses_or_weights_of_their_own_equal_the_heads_trained_alone(kind: str, views: int) -> None:
+    config, table = study(kind, optimiser="sgd"), table_of(kind, views)
+    for head in trained(jobs_of(SPECIAL | METHODS, range(2), table, config), config):
+        assert_alone(head, SPECIAL | METHODS, table, config)
+
+
+def test_a_head_is_the_same_whatever_trains_beside_it_and_in_whatever_order() -> None:
+    config, table = study("exclusive"), table_of("exclusive")
+    beside = {(h.name, h.seed): h for h in trained(jobs_of(METHODS | SPECIAL, range(3), table, config, -1), config)}
+    for name in ("smote", "ldam", "learning", "mixed"):
+        (alone,) = trained(jobs_of({name: (METHODS | SPECIAL)[name]}, range(1, 2), table, config), config)
+        other = beside[name, 1]
+        assert (alone.weight - other.weight).abs().max() <= 1e-5
+        assert (alone.step, alone.score) == (other.step, pytest.approx(other.score, abs=1e-9))
+
+
+def test_the_same_jobs_give_the_same_heads_bit_for_bit() -> None:
+    config, table = study("independent"), table_of("independent")
+    one, two = (trained(jobs_of(METHODS, range(2), table, config), config) for _ in range(2))
+    assert all(torch.equal(a.weight, b.weight) and torch.equal(a.bias, b.bias) for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "independent"])
+def test_without_the_rescaling_of_joined_gradients_heads_are_not_the_heads_alone(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, table = study(kind, optimiser="sgd"), table_of(kind)
+    right = head_losses.Losses.scales
+    mutants: list[Any] = [
+        lambda self, mask: torch.ones_like(right(self, mask)),
+        lambda self, mask: 1 / right(self, mask),
+        lambda self, mask: torch.full_like(right(self, mask), 2.0),  # the number of heads: right but for unknown labels
+    ]
+    for mutant in mutants:
+        monkeypatch.setattr(head_losses.Losses, "scales", mutant)
+        for head in trained(jobs_of({"focal": ["focal"]}, range(2), table, config), config):
+            with pytest.raises(AssertionError):
+                assert_alone(head, METHODS, table, config)
+
+
+def test_the_scale_of_a_gradient_is_known_of_all_over_known_of_the_head() -> None:
+    mask = torch.ones(1, 3, 2, 4)
+    mask[0, 0, 0, :3] = 0  # head 0: five known labels of eight, one known exclusive case of four
+    mask[0, 1, 1, 3] = 0  # head 1: seven and three
+    mask[0, 2] = 0  # head 2: none
+    groups = [head_losses.Group([0, 1], Stack([], study("exclusive").problem), joined=True, as_map=True)]
+    groups.append(head_losses.Group([2], groups[0].stack, joined=True, as_map=True))
+    exclusive = head_losses.Losses(groups, "exclusive", mask.device).scales(mask)
+    assert exclusive.flatten().tolist() == pytest.approx([4 / 1, 4 / 3, 1])
+    independent = head_losses.Losses(groups, "independent", mask.device).scales(mask)
+    assert independent.flatten().tolist() == pytest.approx([12 / 5, 12 / 7, 1])
+
+
+def test_losses_are_shared_by_equal_arms_alone() -> None:
+    config, table = study("exclusive"), table_of("exclusive")
+    written = [[], ["smote"], ["focal"], [{"focal": {"gamma": 1.0}}], ["focal"], ["class_weights"], [Learning], [Hard]]
+    stacks = [stack_of(methods, config) for methods in [*written, ["class_weights"], [Hard], [Learning]]]
+    for stack in stacks:
+        stack.fit(Facts("exclusive", tuple(config.task.classes), table.target, table.mask))
+
+    def groups(epoch: int) -> list[list[int]]:
+        found = head_losses.groups_of(stacks, epoch, table.target[:9], table.mask[:9], table.ids[:9])
+        assert all(group.joined for group in found if len(group.heads) > 1)
+        return [group.heads for group in found]
+
+    assert groups(0) == [[0, 1], [2, 4], [3], [5, 8], [6], [7, 9], [10]]
+    assert groups(2) == [[0, 1], [2, 4], [3], [5, 8], [6], [7], [9], [10]]  # from then on Hard weighs, and it learns
+
+
+def test_methods_that_need_a_whole_network_are_refused_by_name() -> None:
+    config, table = study("exclusive"), table_of("exclusive")
+    for methods, name in ((["ema"], "ema"), (["sam"], "sam"), ([Pulling], "pulling")):
+        with pytest.raises(ConfigError) as caught:
+            trained(jobs_of({"odd": methods}, range(1), table, config), config)
+        (problem,) = caught.value.problems
+        assert problem.code == "RS-C35" and f"'{name}'" in problem.found and problem.column == f"arms.odd.{name}"
+        assert problem.remedy.startswith("train it end to end")
+
+
+def test_tables_of_their_own_seeds_sizes_and_validation_features_train_in_one_call() -> None:
+    config = study("exclusive")
+    tables = [table_of("exclusive", seed=1), table_of("exclusive", seed=2), table_of("exclusive", views=2, seed=3)]
+    val_z, target = validation("exclusive")
+    own = HeadTable(tables[1].z, tables[1].target, tables[1].mask, val_z=val_z.flip(1))
+    said: list[tuple[int, int]] = []
+    jobs = [
+        HeadJob(name, stack_of(METHODS[name], config), table, seed)
+        for seed, table in enumerate([tables[2], tables[0], own])
+        for name in ("smote", "ldam", "sampling")
+    ]
+    heads = train_heads(
+        jobs,
+        val_z=val_z,
+        val_target=target,
+        config=config,
+        study_seed=STUDY_SEED,
+        progress=lambda done, total: said.append((done, total)),
+    )
+    assert said[-1] == (2 * STEPS, 2 * STEPS) and said == sorted(said)
+    for head, job in zip(heads, jobs, strict=True):
+        z = val_z if job.table.val_z is None else job.table.val_z
+        weight, _, value, step = head_alone(
+            stack_of(METHODS[job.name], config), job.table, job.seed, config, (z, target)
+        )
+        assert (head.weight - weight).abs().max() <= 1e-5
+        assert (head.step, head.score) == (step, pytest.approx(value, abs=1e-9))
+
+
+def test_without_validation_the_last_weights_are_kept_and_broken_ones_are_named() -> None:
+    config, table = study("exclusive"), table_of("exclusive")
+    jobs = jobs_of({"baseline": []}, range(1), table, config)
+    nothing = {"val_z": torch.empty(0, F), "val_target": np.empty((0, K), np.float32), "study_seed": STUDY_SEED}
+    (head,) = train_heads(jobs, config=config, **nothing)  # type: ignore[arg-type]
+    assert (head.score, head.step) == (None, STEPS)
+    with pytest.raises(ConfigError, match=r"arm 'baseline', seed 0"):
+        train_heads(jobs, config=study("exclusive", optimiser="sgd", lr=1e38), **nothing)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", ["macro_auprc", "macro_auroc", "macro_f1", "balanced_accuracy", "expected_cost"])
+@pytest.mark.parametrize("kind", ["exclusive", "independent"])
+def test_scores_of_many_models_are_those_of_each(kind: Any, rule: str) -> None:
+    rng = np.random.default_rng(3)
+    target = labels(80, kind, rng).astype(np.float64)
+    target[:, 2] = np.where(np.isnan(target[:, 2]), np.nan, 0.0)  # a class that is absent
+    prob = rng.random((6, 80, K))
+    prob[1] = prob[1].round(1)  # many ties
+    prob[2] = 0.5
+    prob[3] = np.abs(prob[3] - 0.6).clip(0.0) * -0.0 + (prob[3] > 0.5)  # zeros, some of them written -0.0
+    prob[4, 7, 1] = np.nan
+    prob[5] = np.float32(prob[5]) * 1e-30
+    together = scores(target, prob, kind, rule, [5.0, 1.0, 2.0])
+    each = [score(target, one, kind, rule, [5.0, 1.0, 2.0]) for one in prob]
+    np.testing.assert_array_equal(together, each)
+    assert np.isnan(together[4]) and np.isfinite(np.delete(together, 4)).all()
+    below = scores(target, prob[:2] - 0.5, kind, rule, [5.0, 1.0, 2.0])
+    np.testing.assert_array_equal(below, [score(target, p - 0.5, kind, rule, [5.0, 1.0, 2.0]) for p in prob[:2]])
