@@ -87,8 +87,9 @@ def test_neutral_settings_are_plain_training(method: type[Strategy], kind: str, 
 @every
 def test_default_settings_are_not_plain_training(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
     data = make_data(kind, space)
-    plain = train(data, head_phase=method.head_phase)
-    assert (train(data, method()).logits - plain.logits).abs().max() > 1e-5
+    others = _instances("class_weights") if implements(method(), "correct") else []  # it acts upon what others do
+    plain = train(data, *others, head_phase=method.head_phase)
+    assert (train(data, *others, method()).logits - plain.logits).abs().max() > 1e-5
 
 
 # nothing breaks where a class or a label is missing
@@ -302,14 +303,15 @@ def test_resume_is_exact(method: type[Strategy], kind: str, space: tuple[int, ..
 def test_deployed_gives_the_weights_back(method: type[Strategy]) -> None:
     data = make_data(method.kinds[0], ())
     stack = stack_of(data, method())
-    model = torch.nn.Linear(3, 2)
+    model = torch.nn.Module()
+    model.head = torch.nn.Linear(3, 2)
     rng = torch.Generator().manual_seed(0)
     for step in range(1, 4):
-        model.weight.data.copy_(torch.randn(2, 3, generator=rng))
+        model.head.weight.data.copy_(torch.randn(2, 3, generator=rng))
         stack.after_step(step, model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with stack.deployed(model):
-        changed = not torch.equal(model.weight, before["weight"])
+        changed = not torch.equal(model.head.weight, before["head.weight"])
     assert changed == implements(stack.strategies[0], "deployed")
     with pytest.raises(RuntimeError, match="validation broke"), stack.deployed(model):
         raise RuntimeError("validation broke")
@@ -332,6 +334,43 @@ def test_a_step_of_length_zero_leaves_every_bit(method: type[Strategy]) -> None:
     before = weight.detach().clone()
     stack.step(closure, torch.optim.SGD([weight], lr=0.0), {})
     assert torch.equal(weight, before)
+
+
+def _known(mask: Tensor, kind: str) -> float:
+    """How many labels a mean over known labels divides by."""
+    return float((mask.amin(1) if kind == "exclusive" else mask).sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [m for m in ALL if implements(m(), "loss")], ids=lambda m: m.name)
+def test_rowwise_means_that_batches_can_be_joined(method: type[Strategy], kind: str) -> None:
+    """A row-wise loss of two joined batches is the mean of the parts, weighted by their known labels; others say so."""
+    if kind not in method.kinds:
+        pytest.skip(f"the method does not serve {kind} labels")
+    data = make_data(kind, ())
+    stack = stack_of(data, strategy := method())
+    logits, target, mask, ids = _batch(data)
+    mask = mask.clone()
+    mask[0] = 0
+    mask[5, 1] = 0
+    parts = [slice(0, 3), slice(3, B)]
+    sizes = [_known(mask[part], kind) for part in parts]
+    joined, _ = stack.loss(logits, target, mask, ids, 0)
+    alone = [stack.loss(logits[part], target[part], mask[part], ids[part], 0)[0] for part in parts]
+    mean = sum(size * loss for size, loss in zip(sizes, alone, strict=True)) / sum(sizes)
+    # a loss that learns is its own in every run, so it may not be joined although it could be in one state
+    assert torch.allclose(joined, mean, rtol=1e-5) == (strategy.rowwise or implements(strategy, "state_dict"))
+
+
+def test_weights_without_a_place_are_refused_by_name() -> None:
+    pairwise = [m for m in ALL if not m.takes_weights]
+    assert pairwise
+    for method in pairwise:
+        for kind in method.kinds:
+            for weigher in ("class_weights", "deferred_reweighting"):  # the latter weighs in late epochs alone
+                with pytest.raises(ConfigError, match=f"'{method.name}' cannot use the case weights of '{weigher}'"):
+                    _fitted(kind, method(), *_instances(weigher))
+            _fitted(kind, method(), *_instances("class_balanced_sampling"))
 
 
 # combinations

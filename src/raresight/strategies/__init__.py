@@ -13,6 +13,8 @@ from raresight.core.arm import Arm, StrategySpec
 from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.task import Task
 from raresight.strategies.decisions.logit_adjustment import LogitAdjustment
+from raresight.strategies.decisions.prior_correction import PriorCorrection
+from raresight.strategies.decisions.tau_normalisation import TauNormalisation
 from raresight.strategies.features.adasyn import ADASYN
 from raresight.strategies.features.borderline_smote import BorderlineSMOTE
 from raresight.strategies.features.random_oversampling import RandomFeatureOversampling
@@ -46,6 +48,7 @@ from raresight.strategies.sampling.progressively_balanced import ProgressivelyBa
 from raresight.strategies.sampling.random_oversampling import RandomOversampling
 from raresight.strategies.sampling.random_undersampling import RandomUndersampling
 from raresight.strategies.schedules.classifier_retraining import ClassifierRetraining
+from raresight.strategies.schedules.deferred_reweighting import DeferredReweighting
 from raresight.strategies.schedules.ema import EMA
 from raresight.strategies.stack import Stack
 from raresight.strategies.steps.sam import SAM
@@ -86,8 +89,11 @@ ALL: tuple[type[Strategy], ...] = (
     Uncertainty,
     SAM,
     EMA,
+    DeferredReweighting,
     ClassifierRetraining,
     LogitAdjustment,
+    TauNormalisation,
+    PriorCorrection,
 )
 
 __all__ = ["ALL", "Facts", "Stack", "Strategy", "SyntheticRows", "build", "describe"]
