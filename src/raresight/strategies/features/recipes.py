@@ -79,7 +79,7 @@ def counts(known: Tensor, positive: Tensor, kind: Kind, share: float, *, least: 
     n_max is the largest class count; with independent labels also the number of cases known to have none of the
     classes, where that is larger. A class of fewer than `least` cases stays as it is.
     """
-    before = positive.sum(0, dtype=torch.float64)
+    before = _counted(positive)
     n_max = before.max()
     if kind == "independent":
         n_max = n_max.maximum((known.all(1) & ~positive.any(1)).sum())
@@ -138,14 +138,14 @@ def implied_shift(table: FeatureTable, ids: Tensor, rows: SyntheticRows | None) 
     of one case count as that one case before; what each row weighs in the table is what counts after.
     """
     weight = (1.0 / ids.bincount()[ids].double()).to(table.z.device)  # 1 in a table of plain images
-    has = weight @ table.positive.double()
-    has_not = weight @ table.known.double() - has
-    after = table.positive.sum(0) * weight.mean()
-    after_not = table.known.sum(0) * weight.mean() - after
+    has = torch.stack([weight[column].sum() for column in table.positive.unbind(1)])
+    has_not = torch.stack([weight[column].sum() for column in table.known.unbind(1)]) - has
+    after = _counted(table.positive) * weight.mean()
+    after_not = _counted(table.known) * weight.mean() - after
     if rows is not None:
-        more = rows.target.sum(0, dtype=torch.float64) * weight.mean()
+        more = _counted(rows.target) * weight.mean()
         after = after + more
-        after_not = after_not + rows.mask.sum(0, dtype=torch.float64) * weight.mean() - more
+        after_not = after_not + _counted(rows.mask) * weight.mean() - more
     shift = _log_ratio(after, has)
     if table.kind == "exclusive":
         return shift.cpu()
@@ -192,6 +192,11 @@ def _read(y: Tensor, mask: Tensor, kind: Kind) -> tuple[Tensor, Tensor]:
     if kind == "exclusive":
         known = known.all(1, keepdim=True).expand_as(y)
     return known, (y > 0.5) & known
+
+
+def _counted(flags: Tensor) -> Tensor:
+    """How many of each column are set, `(K,)` float64. A sum would first copy the table at 8 bytes a cell."""
+    return torch.stack([column.count_nonzero() for column in flags.unbind(1)]).double()
 
 
 def _log_ratio(after: Tensor, before: Tensor) -> Tensor:
