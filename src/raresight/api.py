@@ -64,6 +64,12 @@ class Study:
 
         return audit(self._checked())
 
+    def augment_audit(self) -> dict[str, Any]:
+        """How far the preset's transforms move what a diagnosis rests on; needs lesion masks."""
+        from raresight.verbs.augment_audit import augment_audit
+
+        return augment_audit(self._checked())
+
     def split(self) -> dict[str, Any]:
         from raresight.verbs.split import split
 

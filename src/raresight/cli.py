@@ -184,8 +184,19 @@ def check(
 
 
 @app.command()
-def audit(study: StudyPath, as_json: AsJson = False) -> None:
+def audit(
+    study: StudyPath,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Instead: does augmentation keep what a diagnosis rests on? Needs masks.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """How rare is what, in how many patients, and what the parts will be able to show."""
+    if augment:
+        result = _study(study).augment_audit()
+        _answer(result, as_json, _augment_table(result))
+        _say(f"pictures: {study / 'audit' / 'augment.html'}")
+        return
     result = _study(study).audit()
     _answer(result, as_json, _audit_table(result))
 
@@ -382,6 +393,23 @@ def _audit_table(result: dict[str, Any]) -> str:
             f"  {row['severity']:<10} {known}"
         )
     return "\n".join(lines)
+
+
+def _augment_table(result: dict[str, Any]) -> str:
+    """A line a transform: change over the spread of repeated photographs (or between lesions), and what it destroys."""
+    key, against = ("to_between", "lesions") if result["not_judged"] else ("to_within", "photographs of one lesion")
+    names = [row["feature"] for row in result["features"]]
+    lines = [
+        f"{result['n_lesions']:,} lesions, {result['n_lesions_repeated']:,} with several photographs; "
+        f"preset {result['preset']}; median change / standard deviation among {against}",
+        f"{'transform':<18}{'at':<34}{'preset':<8}" + "".join(f"{name:>12}" for name in names) + "  destroys",
+    ]
+    for row in [result["control"], *result["transforms"]]:
+        ratios = [feature[key]["value"] for feature in row["features"]]
+        cells = "".join(f"{'-' if ratio is None else f'{ratio:.2f}':>12}" for ratio in ratios)
+        inside = "yes" if row["allowed"] else "no"
+        lines.append(f"{row['name']:<18}{row['bound']:<34}{inside:<8}{cells}  {', '.join(row['destroys'])}".rstrip())
+    return "\n".join([*lines, result["not_judged"] or result["rule"]])
 
 
 if __name__ == "__main__":

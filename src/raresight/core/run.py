@@ -113,6 +113,10 @@ class StudyFolder:
         return self.path / "audit" / "audit.json"
 
     @property
+    def augment_audit(self) -> Path:
+        return self.path / "audit" / "augment.json"
+
+    @property
     def cache(self) -> Path:
         return self.home / "cache"
 

@@ -120,7 +120,7 @@ def colour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     margin = int(np.ceil(4 * sigma)) + 1
     box = tuple(
         slice(max(0, int(np.argmax(line)) - margin), len(line) - max(0, int(np.argmax(line[::-1])) - margin))
-        for line in (inside.any(1), inside.any(0))
+        for line in (np.any(inside, axis=1), np.any(inside, axis=0))
     )
     weight = mask[box].astype(np.float32)
     smooth = ndimage.gaussian_filter(image[box].astype(np.float32), (sigma, sigma, 0), mode="nearest")

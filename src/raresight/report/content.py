@@ -80,6 +80,7 @@ class Content:
     audit: Mapping[str, Any] | None = None
     flow: Mapping[str, Any] | None = None
     leaks: Mapping[str, Any] | None = None
+    faithfulness: Mapping[str, Any] | None = None
     issues: tuple[dict[str, Any], ...] | None = None
     ledger: tuple[dict[str, Any], ...] | None = None
     lock: Mapping[str, Any] | None = None

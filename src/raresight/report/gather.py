@@ -55,6 +55,7 @@ def from_study(folder: StudyFolder) -> Content:
         audit=_read(folder.audit, missing, "audit", "the data were not audited; run `raresight audit`"),
         flow=_flow(folder, config, missing),
         leaks=_read(folder.leaks, missing, "leaks", "the data were not split; run `raresight split`"),
+        faithfulness=_read(folder.augment_audit, missing, "faithfulness", "it needs `raresight audit --augment`"),
         issues=_issues(folder, missing),
         ledger=tuple(ledger),
         lock=_read(folder.lock, missing, "lock", "nothing was trained here"),

@@ -9,6 +9,7 @@ from raresight.report.content import Content
 from raresight.report.figures.confusion import confusion
 from raresight.report.figures.curves import curves
 from raresight.report.figures.differences import declared, differences, winners
+from raresight.report.figures.faithfulness import faithfulness
 from raresight.report.figures.forecast import forecast
 from raresight.report.figures.forest import forest
 from raresight.report.figures.long_tail import long_tail
@@ -70,6 +71,7 @@ def sections(content: Content) -> list[Section]:
         Section("safety", "Are the synthetic cases safe?",
                 "Points between real cases stand for their class only where nothing else lives between them.",
                 (_synthetic(content),)),
+        *_faithfulness(content),
         Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
         Section("training", "How training went", "", (_drawn(training, content),)),
     ]  # fmt: skip
@@ -97,6 +99,15 @@ def _leaks(content: Content) -> Item:
     ]
     marked = [Row(row, "blank" if row[1] == unread else "") for row in rows]
     return Item(table=table(("Looked for", "Found"), marked))
+
+
+def _faithfulness(content: Content) -> list[Section]:
+    """What augmentation does to the diagnosis; a section only where that was measured."""
+    if content.faithfulness is None:
+        return []
+    lead = "A transform may move a feature as far as two photographs of one lesion differ, and no further."
+    item = Item(figure=faithfulness(content.faithfulness))
+    return [Section("faithfulness", "Does augmentation keep what the diagnosis rests on", lead, (item,))]
 
 
 def _about_arms(content: Content) -> str:

@@ -50,5 +50,5 @@ def test_what_the_shape_of_a_diagnosis_forbids() -> None:
     assert not fundus.flip_vertical  # the macula never lies above the disc
     histology = PRESETS["histology"]
     assert histology.rotate_deg == 180
-    assert histology.hue > PRESETS["dermoscopy"].hue > fundus.hue > 0
+    assert histology.hue > PRESETS["dermoscopy"].hue >= fundus.hue > 0
     assert not any(getattr(PRESETS["none"], name) for name in TRANSFORMS)

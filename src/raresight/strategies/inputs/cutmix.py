@@ -75,7 +75,7 @@ class CutMix(Strategy):
         if self.alpha == 0 or len(x) < 2:
             return x, y
         partner = torch.randperm(len(x), generator=rng).to(x.device, non_blocking=True)
-        inside = rectangles(beta(len(x), self.alpha, self.alpha, rng), *x.shape[2:], rng)
+        inside = rectangles(beta(len(x), self.alpha, self.alpha, rng), x.shape[2], x.shape[3], rng)
         own = 1 - inside.to(torch.float64).mean((1, 2))
         pasted = torch.where(inside.to(x.device, non_blocking=True).unsqueeze(1), x[partner], x)
         return pasted, mixed(y, partner, own)
