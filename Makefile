@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench bench-smote study study-ham10000 study-nih study-pneumonia study-kills clean
+.PHONY: setup demo test lint bench bench-heads bench-smote study study-ham10000 study-nih study-pneumonia study-kills clean
 
 setup: $(READY)
 
@@ -54,6 +54,9 @@ bench: setup
 
 bench-smote: setup
 	$(BIN)/python benchmarks/smote.py --table $(STUDIES)/smote.md
+
+bench-heads: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/heads.py --table $(STUDIES)/heads.md
 
 clean:
 	rm -rf $(VENV) demo

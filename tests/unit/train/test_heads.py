@@ -16,9 +16,9 @@ from raresight.core.config import StudyConfig, parse_config
 from raresight.core.errors import ConfigError
 from raresight.core.seeds import torch_rng
 from raresight.evaluate.select import score, scores
-from raresight.strategies import build
+from raresight.strategies import ALL, build
 from raresight.strategies.stack import Stack
-from raresight.strategies.strategy import Facts, Strategy
+from raresight.strategies.strategy import Facts, Strategy, implements
 from raresight.train import head_losses
 from raresight.train.batches import Order
 from raresight.train.heads import HeadJob, HeadTable, TrainedHead, train_heads
@@ -316,6 +316,17 @@ def test_heads_with_batches_losses_or_weights_of_their_own_equal_the_heads_train
     config, table = study(kind, optimiser="sgd"), table_of(kind, views)
     for head in trained(jobs_of(SPECIAL | METHODS, range(2), table, config), config):
         assert_alone(head, SPECIAL | METHODS, table, config)
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "independent"])
+def test_every_method_that_can_train_a_frozen_head_equals_the_head_trained_alone(kind: str) -> None:
+    config, table = study(kind), table_of(kind)
+    hindered = ("step", "after_step", "penalty", "mix_inputs")
+    able = [m for m in ALL if kind in m.kinds and not any(implements(m.__new__(m), hook) for hook in hindered)]
+    arms: dict[str, list[Any]] = {method.name: [method.name] for method in able}
+    assert len(arms) > 10
+    for head in trained(jobs_of(arms, range(2), table, config), config):
+        assert_alone(head, arms, table, config)
 
 
 def test_a_head_is_the_same_whatever_trains_beside_it_and_in_whatever_order() -> None:
