@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench bench-heads bench-smote study study-ham10000 study-nih study-pneumonia study-kills clean
+.PHONY: setup demo test lint bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills clean
 
 setup: $(READY)
 
@@ -44,6 +44,10 @@ study-nih: setup
 study-pneumonia: setup
 	$(BIN)/python benchmarks/line_study.py pneumoniamnist $(DATA)/pneumoniamnist/pneumoniamnist_28.npz \
 		$(STUDIES)/pneumoniamnist --steps 300 --table $(STUDIES)/pneumoniamnist.md
+
+study-faithfulness: setup
+	$(BIN)/python benchmarks/faithfulness_study.py $(DATA)/ham10000 $(STUDIES)/faithfulness \
+		--table $(STUDIES)/faithfulness.md --figure $(STUDIES)/faithfulness.svg
 
 study-kills: setup
 	$(BIN)/python benchmarks/killed_runs.py $(STUDIES)/kills
