@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from raresight.core.arm import Arm
 from raresight.core.errors import ConfigError, Problem
-from raresight.core.files import read_json, write_json, write_text
+from raresight.core.files import read_json, sha256, write_json, write_text
 from raresight.core.predictions import Predictions
 from raresight.verbs.opened import OpenStudy, stamp, stamped
 from raresight.verbs.opening import open_under, opened_under
-from raresight.verbs.predicting import predict_test, weights_sha256
+from raresight.verbs.predicting import predict_test, source_of
 from raresight.verbs.sweep_cells import ALL, Cell, cells, folder_of, name_of, with_sources
 from raresight.verbs.train import chosen_arms, require_current, train
 from raresight.verbs.tune import units
@@ -70,7 +70,8 @@ def sweep(
         for problem in cell.thinned.problems:
             study.progress.say(f"{cls} at {cell.column}, seed {cell.seed}: {problem.found}; {problem.why}")
         study.progress.say(f"{cls} at {cell.column}, seed {cell.seed}: {cell.thinned.n_positive} training cases")
-        train(cell.study, arms=[arm.name for arm in chosen])
+        train(cell.study, arms=[arm.name for arm in chosen], seeds=[cell.seed])
+    study.finished()  # runs of other data are refused, not judged
     return _judge(study, cls, grid, chosen, open_test=open_test, confirm=confirm, reuse=reuse, reason=reason)
 
 
@@ -85,8 +86,7 @@ def _judge(
     opening = open_under(study, plan, **gate) if open_test else opened_under(study, plan)
     if opening is not None:
         _predict_test(study, grid, arms, study.folder.opening(opening))
-    runs = [cell.study.folder.run(arm.name, cell.seed) for cell in grid for arm in arms]
-    current = stamp(plan, opening, *(run.arm_json for run in runs))
+    current = stamp(plan, opening)
     if stamped(here / "sweep.json", current):
         return read_json(here / "sweep.json")
     study.progress.say(f"judging {len(arms)} arms at {len({cell.column for cell in grid})} prevalences")
@@ -180,8 +180,6 @@ def _test_path(folder: Path, cell: Cell, arm: Arm) -> Path:
 
 def _plan(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm]) -> dict[str, Any]:
     """What the sweep's figures on the test part depend on: it names the sweep, so that the ledger does."""
-    from raresight.core.files import sha256
-
     columns = list(dict.fromkeys(cell.column for cell in grid))
     seeds = list(dict.fromkeys(cell.seed for cell in grid))
     missed, _, deployed = _cost(study, cls)
@@ -189,8 +187,12 @@ def _plan(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm])
     for cell in grid:
         for arm in arms:
             run = cell.study.folder.run(arm.name, cell.seed)
-            entry = {"weights": weights_sha256(cell.study, arm), "validation": sha256(run.val_predictions)}
-            behind[f"{arm.name} at {cell.column}, seed {cell.seed}"] = entry
+            source = source_of(cell.study, arm, run)
+            behind[f"{arm.name} at {cell.column}, seed {cell.seed}"] = {
+                "weights": [sha256(one.best) for one in (run, source) if one is not None],
+                "validation": sha256(run.val_predictions),
+                "implied_prior": read_json(run.arm_json)["implied_prior"],
+            }
     return {
         "sweep": {"class": cls, "prevalences": columns, "arms": [arm.name for arm in arms], "seeds": seeds},
         "data_sha256": study.data_sha256,

@@ -73,7 +73,8 @@ def cells(
             config = study.config.model_copy(update={**common, "train": train})
             here = folder_of(study, cls) / name_of(prevalence) / f"seed-{seed}"
             made.append(Cell(name_of(prevalence), seed, _open(study, here, config, cls, left), left))
-        whole = OpenStudy(study.folder, study.config.model_copy(update=common), study.progress)
+        every = list(dict.fromkeys([*study.config.seeds, seed]))
+        whole = OpenStudy(study.folder, study.config.model_copy(update={"seeds": every}), study.progress)
         made.append(Cell(ALL, seed, whole, natural))
     return made
 

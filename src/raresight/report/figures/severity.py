@@ -110,6 +110,8 @@ def _panel(
     moved = metric == COST
     columns = result["columns"]
     base = result["baseline"]
+    left, right = axes.get_xlim()
+    beside = (right / left) ** 0.009  # so much farther right stands the next arm's bar
     clear = {
         (row["column"], row["arm"])
         for row in part["comparisons"]
@@ -140,7 +142,7 @@ def _panel(
         colour, marker = CYCLE[i], MARKERS[i]
         at = line(name, moved, name, color=colour, lw=1.2, zorder=3)
         for column, estimate in at:
-            x = column["prevalence"] * 10 ** (0.022 * (i - (len(coloured) - 1) / 2))
+            x = column["prevalence"] * beside ** (i - (len(coloured) - 1) / 2)
             axes.plot([x, x], [estimate["low"], estimate["high"]], color=colour, lw=1.1, alpha=0.75, zorder=2)
             sure = (column["name"], name) in clear
             axes.plot([x], [estimate["value"]], marker, ms=5, mfc=colour if sure else "white", mec=colour, mew=1.1,
