@@ -33,7 +33,7 @@ class Augment(Strategy):
     Hurts: where a bound is wider than what two photographs of one finding differ by: `raresight audit STUDY --augment`
     measures that. It shows rare classes no more often than before.
     Evidence: HAM10000, split by lesion, 3 seeds (a small study, pictures of 64 px): macro-F1 0.578 with augmentation,
-    0.436 without (research notes on peers, not our run). Which bounds keep a diagnosis:
+    0.436 without (not our run). Which bounds keep a diagnosis:
     docs/results/2026-11-21-faithfulness-ham10000.md.
 
     Raises: `ConfigError` for an unknown preset, a negative strength, or use before `fit` without a preset.
