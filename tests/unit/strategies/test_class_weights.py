@@ -10,7 +10,7 @@ from torch import Tensor
 
 from raresight.core.errors import ConfigError
 from raresight.strategies import Facts
-from raresight.strategies.losses.class_weights import ClassWeights
+from raresight.strategies.losses.class_weights import ClassWeights, rarity
 
 IDS = torch.arange(1)
 
@@ -52,6 +52,16 @@ def test_effective_number_by_hand() -> None:
         _weights(_exclusive([3, 1]), torch.eye(2), scheme="effective", beta=0.5).flatten(),
         torch.tensor([16 / 19, 28 / 19]),
     )
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [("inverse", [1, 1, 1 / 4]), ("sqrt_inverse", [1, 1, 1 / 2]), ("effective", [1, 1, 8 / 15])],
+)
+def test_rarity_by_hand(scheme: str, expected: list[float]) -> None:
+    """Of 0 (as of 1), 1 and 4 labels; effective with beta 1/2: (1 - 1/2) / (1 - 1/16)."""
+    n = torch.tensor([0.0, 1.0, 4.0], dtype=torch.float64)
+    torch.testing.assert_close(rarity(n, scheme, 0.5), torch.tensor(expected, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("scheme", ["inverse", "sqrt_inverse", "effective"])

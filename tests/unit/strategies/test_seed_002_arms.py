@@ -21,7 +21,7 @@ SEED_002_ARMS: dict[str, list[Any]] = {
     "between_class_bce": [{"between_class_bce": {"power": 0.5, "as_published": False}}],
     "uncertainty": [{"uncertainty": {"lr": 0.01}}],
     "asymmetric": [{"asymmetric": {"gamma_plus": 1.0, "gamma_minus": 4.0, "clip": 0.05}}],
-    "resampling": [{"class_balanced_sampling": {"power": 1.0}}],
+    "resampling": [{"class_balanced_sampling": {"power": 1.0, "clip": 75.0}}],
 }
 # the fifth arm with the defect of the released code, to repeat its numbers rather than its intention
 BETWEEN_AS_PUBLISHED: list[Any] = [{"between_class_bce": {"power": 0.5, "as_published": True}}]

@@ -128,6 +128,11 @@ def test_a_class_without_known_labels_keeps_its_s() -> None:
     logits = logits.clone()
     logits[:, 2] = math.inf  # whatever stands there
     _step(method, (logits, target, mask, weight))
+    other = _fitted(lr=0.5, s=[0.3, 0.3, 0.3])
+    logits[:4, 1] = math.inf  # likewise behind the mask of a class of which some labels are known
+    _step(other, (logits, target, mask, weight))
+    assert torch.equal(other.s_, method.s_)
+    assert other.s_.isfinite().all()
     assert method.s_[2].item() == pytest.approx(0.3)
     assert method.s_[0].item() != pytest.approx(0.3)
 

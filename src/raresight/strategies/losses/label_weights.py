@@ -23,7 +23,7 @@ def mean_one(facts: Facts, positive: Tensor, negative: Tensor) -> tuple[Tensor, 
     ones = torch.ones_like(prior)
     if facts.kind == "exclusive":
         present = n_positive > 0
-        mean = torch.where(present, prior * positive, 0.0).sum()
+        mean = (prior * positive).sum()
         return torch.where(present, positive / mean, ones), ones
     both = (n_positive > 0) & (facts.n_known > n_positive)
     mean = prior * positive + (1 - prior) * negative

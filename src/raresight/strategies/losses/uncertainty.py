@@ -104,4 +104,4 @@ def class_means(entries: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     mask = mask.expand_as(entries).to(entries.dtype).transpose(0, 1).flatten(1)
     entries = entries.transpose(0, 1).flatten(1)
     known = mask.sum(1)
-    return torch.where(mask > 0, entries * mask, 0.0).sum(1) / known.clamp(min=1), known
+    return torch.where(mask > 0, entries, 0.0).sum(1) / known.clamp(min=1), known
