@@ -67,7 +67,7 @@ def test_neighbours_are_those_of_scikit_learn(offset: float, block: int, monkeyp
     assert np.array_equal(found.numpy(), rows.numpy()[theirs])
 
 
-@pytest.mark.parametrize("block", [1024, 300])
+@pytest.mark.parametrize("block", [512, 300])
 def test_neighbours_of_many_rows_are_those_of_scikit_learn(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wide enough that only the smallest of each strand is ranked first; the last block and strand are odd ones."""
     monkeypatch.setattr(neighbours, "BLOCK", block)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-BLOCK = 1024  # rows that meet rows at a time: 4 MiB of distances
-MEASURED = 256  # queries whose candidates are measured exactly at a time: k + 5 rows of features each
+BLOCK = 512  # rows that meet rows at a time: 1 MiB of distances; larger blocks are no faster
+MEASURED = 128  # queries whose candidates are measured exactly at a time: k + 5 rows of features each
 SPARE = 4  # candidates kept beyond k, so that rounding in the fast distances cannot cost a true neighbour
 STRIDE = 8  # distances of which only the smallest is looked at before any of them is ranked
 
