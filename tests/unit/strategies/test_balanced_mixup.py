@@ -144,6 +144,11 @@ def test_neutral_and_single_batches_stay_bit_for_bit() -> None:
         assert torch.equal(soft, y[:n])
 
 
+def test_a_batch_of_two_is_mixed() -> None:
+    x, y = batch((1, 1))
+    assert any(not torch.equal(fitted(alpha=1.0).mix_inputs(x, y, rng(seed))[0], x) for seed in range(8))
+
+
 def test_no_shift_is_claimed_and_the_compensation_is_said() -> None:
     assert fitted().log_prior_shift() is None
     assert fitted().compensates()

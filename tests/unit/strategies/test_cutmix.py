@@ -108,6 +108,11 @@ def test_neutral_and_single_batches_stay_bit_for_bit() -> None:
         assert torch.equal(soft, y[:n])
 
 
+def test_a_batch_of_two_is_mixed() -> None:
+    x, y = torch.rand(2, 1, 16, 16, generator=rng(1)), torch.eye(2)
+    assert any(not torch.equal(CutMix().mix_inputs(x, y, rng(seed))[0], x) for seed in range(12))
+
+
 def test_unknown_labels_and_wrong_settings_are_refused() -> None:
     mask = torch.ones(2, 2)
     mask[1, 0] = 0

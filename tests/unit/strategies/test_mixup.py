@@ -83,6 +83,11 @@ def test_neutral_and_single_batches_stay_bit_for_bit() -> None:
         assert torch.equal(soft, y[:n])
 
 
+def test_a_batch_of_two_is_mixed() -> None:
+    x, y = coded(2)
+    assert any(not torch.equal(Mixup(alpha=1.0).mix_inputs(x, y, rng(seed))[0], x) for seed in range(12))
+
+
 def test_the_given_generator_alone_decides() -> None:
     x, y = coded()
     torch.manual_seed(1)

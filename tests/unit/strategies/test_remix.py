@@ -114,6 +114,9 @@ def test_independent_labels_are_two_class_problems() -> None:
     second = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     got = method.label_share(torch.tensor([0.4, 0.6]), first, second)
     torch.testing.assert_close(got, torch.tensor([[0.0, 0.4], [1.0, 0.6]]))
+    # a soft label of just one half leans to no finding: 18 cases against 2
+    half = method.label_share(torch.tensor([0.4]), torch.tensor([[0.5, 0.0]]), torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(half, torch.tensor([[0.0, 0.4]]))
     # where both images agree about a class any share gives the same label
     x = torch.rand(6, 1, 2, 2, generator=rng(2))
     _, soft = method.mix_inputs(x, torch.ones(6, 2), rng(1))
@@ -134,6 +137,17 @@ def test_shift_is_zero_where_nothing_is_decided_and_undefined_elsewhere() -> Non
     for method in (fitted(), fitted((60, 20)), fitted((9, 2, 9), "independent")):
         assert method.log_prior_shift() is None
         assert method.compensates()
+    nothing = Remix()
+    nothing.fit(Facts("exclusive", ("a", "b"), torch.zeros(3, 2), torch.ones(3, 2)))
+    assert not nothing.compensates()
+    # five equal classes: no two are apart, though each is rarer than all others together
+    assert not fitted((9, 9, 9, 9, 9)).compensates()
+    # two findings, each in 2 of 20: equally rare, and both far from the cases without them
+    pair = torch.zeros(20, 2)
+    pair[:2] = 1
+    rare = Remix()
+    rare.fit(Facts("independent", ("a", "b"), pair, torch.ones_like(pair)))
+    assert rare.compensates()
     target = torch.tensor([[1.0], [0.0]] * 5)
     even = Remix()
     even.fit(Facts("independent", ("a",), target, torch.ones_like(target)))
@@ -146,6 +160,11 @@ def test_neutral_and_single_batches_stay_bit_for_bit() -> None:
         out, soft = method.mix_inputs(x[:n], y[:n], rng())
         assert torch.equal(out, x[:n])
         assert torch.equal(soft, y[:n])
+
+
+def test_a_batch_of_two_is_mixed() -> None:
+    x, y = torch.rand(2, 1, 2, 2, generator=rng(1)), torch.eye(3)[:2]
+    assert any(not torch.equal(fitted().mix_inputs(x, y, rng(seed))[0], x) for seed in range(8))
 
 
 @pytest.mark.parametrize(
