@@ -137,6 +137,12 @@ def test_shift_is_zero_where_nothing_is_decided_and_undefined_elsewhere() -> Non
     for method in (fitted(), fitted((60, 20)), fitted((9, 2, 9), "independent")):
         assert method.log_prior_shift() is None
         assert method.compensates()
+    # findings in 4, 0 and then 2 of 8: even, absent, and just kappa apart (6 = 3 * 2)
+    for positives, expected in (((4, 0), False), ((4, 2), True)):
+        found = Remix()
+        labels = torch.stack([(torch.arange(8) < n).float() for n in positives], 1)
+        found.fit(Facts("independent", ("a", "b"), labels, torch.ones_like(labels)))
+        assert found.compensates() == expected
     nothing = Remix()
     nothing.fit(Facts("exclusive", ("a", "b"), torch.zeros(3, 2), torch.ones(3, 2)))
     assert not nothing.compensates()
