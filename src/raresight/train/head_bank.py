@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,83 +13,18 @@ from torch import Tensor, nn
 from raresight.core.config import StudyConfig
 from raresight.core.errors import ConfigError, Problem
 from raresight.core.files import finite
-from raresight.core.seeds import torch_rng
 from raresight.evaluate.select import scores
-from raresight.strategies.stack import Stack, Stream
 from raresight.strategies.strategy import owners
 from raresight.train.course import EVALUATIONS
 from raresight.train.head import EVALUATIONS_AT_LEAST, HeadRows
+from raresight.train.head_job import Head, HeadJob, Shim, TrainedHead
 from raresight.train.head_losses import Losses, groups_of
-from raresight.train.head_rows import Draws, Gather, HeadTable, draw_alike
+from raresight.train.head_rows import Draws, Gather, draw_alike
 from raresight.train.predict import facts_of, probabilities
 from raresight.train.schedule import optimiser_for, rate, set_rate
 
 PLANNED = 64  # steps whose rows and labels are laid out at a time
 TRIED = 16  # cases on which losses are tried out before training
-
-
-@dataclass(frozen=True)
-class HeadJob:
-    """One head to train: the arm's methods (a stack of its own, fitted here), its features and its seed."""
-
-    name: str
-    stack: Stack
-    table: HeadTable
-    seed: int
-
-
-@dataclass(frozen=True)
-class TrainedHead:
-    """Weights `(K, F)`, `(K,)` as deployed at the evaluation with the highest `score`, after `step` steps.
-
-    `implied_prior` `(K,)` is the arm's log-prior shift, None where it is not defined.
-    """
-
-    name: str
-    seed: int
-    weight: Tensor
-    bias: Tensor
-    score: float | None
-    step: int
-    implied_prior: Tensor | None
-    findings: list[str]
-
-
-class Shim(nn.Module):
-    """A model of nothing but its head, for hooks that take a model; its weights are the head's place in the stack."""
-
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.head = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-        self.head.weight = nn.Parameter(weight, requires_grad=False)
-        self.head.bias = nn.Parameter(bias, requires_grad=False)
-
-
-@dataclass
-class Head:
-    """One head of the bank: what is its own, and the best that it has been."""
-
-    job: HeadJob
-    position: int
-    study_seed: int
-    model: Shim = field(init=False)
-    score: float | None = None
-    step: int = 0
-    best: tuple[Tensor, Tensor] = field(init=False)
-
-    @property
-    def stack(self) -> Stack:
-        return self.job.stack
-
-    def stream(self, *moment: object) -> Stream:
-        return lambda name: torch_rng(self.study_seed, self.job.seed, name, *moment)
-
-    def fresh(self) -> tuple[Tensor, Tensor]:
-        """The weights that all arms of this seed begin with."""
-        n_features, n_classes = self.job.table.z.shape[1], self.job.table.target.shape[1]
-        rng, bound = torch_rng(self.study_seed, self.job.seed, "fresh head"), n_features**-0.5
-        weight = torch.empty(n_classes, n_features).uniform_(-bound, bound, generator=rng)
-        return weight, torch.empty(n_classes).uniform_(-bound, bound, generator=rng)
 
 
 class Bank:
@@ -259,8 +194,9 @@ class Bank:
                     weight[seat], bias[seat] = head.model.head.weight, head.model.head.bias
         for seat, (head, value) in enumerate(zip(self.seats, self._scores(weight, bias), strict=True)):
             # Where nothing can be scored the latest weights are kept, as a run without validation would.
-            if head.score is None or (value is not None and value > head.score):
-                head.score, head.step = value, step
+            begun = head.stack.begun((step - 1) // self.per_epoch)
+            if head.score is None or (value is not None and value > head.score) or (begun and not head.begun):
+                head.score, head.step, head.begun = value, step, begun
                 head.best = (weight[seat].clone(), bias[seat].clone())
 
     def _scores(self, weight: Tensor, bias: Tensor) -> list[float | None]:

@@ -93,6 +93,7 @@ class Journal:
             value = finite(score(target, prob, kind, settings.select, missed))
         # Where nothing can be scored the latest weights are kept, as a run without validation would.
         improved = progress.best_score is None or (value is not None and value > progress.best_score)
+        improved = improved or self._first_begun(epoch)
         if improved:
             progress.best_score, progress.best_step = value, progress.step
             save_weights(best, model, self.stack)
@@ -114,6 +115,11 @@ class Journal:
         progress.loss_sum, progress.loss_count = 0.0, 0
         self.events.append(event)
         write_jsonl(self.run.events, self.events)
+
+    def _first_begun(self, epoch: int) -> bool:
+        """Whether the arm's deferred methods act by now, but had not begun at the best evaluation so far."""
+        rows = [row for row in self.events if row["best"] and row["phase"] == self.progress.phase]
+        return bool(rows) and self.stack.begun(epoch) and not self.stack.begun(rows[-1]["epoch"])
 
     def save(self, model: Classifier, optimiser: torch.optim.Optimizer, *, evaluated: bool) -> None:
         """Save the state to resume from: after every evaluation, and otherwise about once a minute."""

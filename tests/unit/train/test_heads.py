@@ -227,6 +227,7 @@ def head_alone(
         optimiser = torch.optim.AdamW(groups, lr=settings.lr)
     every = min(settings.evaluate_every or per_epoch, -(-steps // 5))
     best: tuple[Tensor, Tensor, float | None, int] | None = None
+    begun = False
     for step in range(steps):
         epoch = step // per_epoch
         if step % per_epoch == 0:
@@ -249,7 +250,8 @@ def head_alone(
                 logits = stack.adjust(model.head(val[0])).double()
                 prob = (logits.softmax(1) if kind == "exclusive" else logits.sigmoid()).numpy()
                 value = score(val[1], prob, kind, settings.select)
-                if best is None or (best[2] is not None and value > best[2]):
+                first_begun = not begun and (begun := stack.begun(epoch))
+                if best is None or (best[2] is not None and value > best[2]) or first_begun:
                     best = model.head.weight.detach().clone(), model.head.bias.detach().clone(), value, step + 1
     assert best is not None
     return best
