@@ -20,7 +20,8 @@ from raresight.core.config import StudyConfig
 from raresight.core.errors import ConfigError, Problem
 from raresight.strategies.strategy import owners
 from raresight.train.course import HEAD_SHARE
-from raresight.train.head_bank import Bank, HeadJob, TrainedHead
+from raresight.train.head_bank import Bank
+from raresight.train.head_job import HeadJob, TrainedHead
 from raresight.train.head_rows import HeadTable
 from raresight.train.predict import steps_of
 
