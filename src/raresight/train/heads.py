@@ -19,7 +19,6 @@ from torch import Tensor
 from raresight.core.config import StudyConfig
 from raresight.core.errors import ConfigError, Problem
 from raresight.strategies.strategy import owners
-from raresight.train.course import HEAD_SHARE
 from raresight.train.head_bank import Bank
 from raresight.train.head_job import HeadJob, TrainedHead
 from raresight.train.head_rows import HeadTable
@@ -41,7 +40,7 @@ def train_heads(
 ) -> list[TrainedHead]:
     """The heads of `jobs`, in their order; those on tables of one shape train together.
 
-    Each trains for `train.head_steps` steps (by default the share of a run's steps that a head phase has) with the
+    Each trains for `train.head_steps` steps (by default as many as a run has) with the
     study's optimiser, schedule and batch size, and is scored on `val_z` `(N', F)`, `val_target` `(N', K)` (NaN where
     unknown) at least five times by `train.select`. `progress` is told the steps done and their total.
 
@@ -69,8 +68,8 @@ def train_heads(
 
 
 def head_steps_of(config: StudyConfig, n_cases: int) -> int:
-    """Optimiser steps of a head that trains alone."""
-    return config.train.head_steps or max(1, round(HEAD_SHARE * steps_of(config, n_cases)[0]))
+    """Optimiser steps of a head that trains alone: as many as a run has, where `train.head_steps` does not say."""
+    return config.train.head_steps or steps_of(config, n_cases)[0]
 
 
 def _refuse_end_to_end(job: HeadJob) -> None:
