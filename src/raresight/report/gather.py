@@ -56,6 +56,7 @@ def from_study(folder: StudyFolder) -> Content:
         flow=_flow(folder, config, missing),
         leaks=_read(folder.leaks, missing, "leaks", "the data were not split; run `raresight split`"),
         faithfulness=_read(folder.augment_audit, missing, "faithfulness", "it needs `raresight audit --augment`"),
+        sweeps=tuple(read_json(path) for path in sorted(folder.sweeps.glob("*/sweep.json"))),
         issues=_issues(folder, missing),
         ledger=tuple(ledger),
         lock=_read(folder.lock, missing, "lock", "nothing was trained here"),
@@ -205,4 +206,5 @@ def _hashes(folder: StudyFolder) -> dict[str, str]:
     fixed = [folder.config, folder.manifest, folder.split, folder.leaks, folder.audit, folder.lock, folder.compare]
     found = [*fixed, folder.ledger, *sorted(folder.path.glob("test/opening-*/*"))]
     found += sorted(folder.path.glob("arms/*/seed-*/val/*"))
+    found += sorted(folder.sweeps.glob("*/sweep.json"))
     return {path.relative_to(folder.path).as_posix(): sha256(path) for path in found if path.is_file()}

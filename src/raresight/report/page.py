@@ -25,6 +25,7 @@ from raresight.report.glossary import GLOSSARY
 from raresight.report.limitations import Limitation, limitations
 from raresight.report.provenance import provenance
 from raresight.report.sections import Section, flow_boxes, sections
+from raresight.report.sweep_tables import shown_part
 from raresight.report.words import (
     POINTS,
     class_name,
@@ -110,6 +111,10 @@ def summary(content: Content) -> dict[str, Any]:
         ],
         "deploy": dict(content.deploy),
         "recommendation": list(content.recommendation),
+        "sweeps": [
+            {"class": one["class"], "part": shown_part(one)["part"], "verdicts": shown_part(one)["verdicts"]}
+            for one in content.sweeps
+        ],
         "limitations": [{"key": one.key, "text": f"{one.short} {one.text}"} for one in limitations(content)],
         "missing": dict(content.missing),
         "unfinished": list(content.unfinished),

@@ -17,8 +17,12 @@ from raresight.report.figures.mistaken import mistaken
 from raresight.report.figures.paradox import paradox
 from raresight.report.figures.reliability import reliability
 from raresight.report.figures.seeds import seeds
+from raresight.report.figures.severity import severity
 from raresight.report.figures.style import Absent, Figure
 from raresight.report.figures.training import training
+from raresight.report.sweep_tables import interactions, shown_part, verdicts
+from raresight.report.sweep_text import judged_on
+from raresight.report.sweep_text import lead as lead_of
 from raresight.report.synthetic import synthetic_cases
 from raresight.report.tables import Row, Table, comparisons, macro, table
 from raresight.report.words import class_name, many, part_name, plural, unit_of
@@ -72,6 +76,7 @@ def sections(content: Content) -> list[Section]:
                 "Points between real cases stand for their class only where nothing else lives between them.",
                 (_synthetic(content),)),
         *_faithfulness(content),
+        *_severity(content),
         Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
         Section("training", "How training went", "", (_drawn(training, content),)),
     ]  # fmt: skip
@@ -108,6 +113,20 @@ def _faithfulness(content: Content) -> list[Section]:
     lead = "A transform may move a feature as far as two photographs of one lesion differ, and no further."
     item = Item(figure=faithfulness(content.faithfulness))
     return [Section("faithfulness", "Does augmentation keep what the diagnosis rests on", lead, (item,))]
+
+
+def _severity(content: Content) -> list[Section]:
+    """The severity curves; a section only where a class was thinned."""
+    items = []
+    for result in content.sweeps:
+        part, name = shown_part(result), class_name(result["class"]).capitalize()
+        made = severity(result)
+        curve = Item(name, absent=made.why) if isinstance(made, Absent) else Item(name, figure=made)
+        items += [curve, Item(judged_on(result, part), table=verdicts(result, part))]
+        if part["interactions"]:
+            items.append(Item("More than the sum of its parts?", table=interactions(result, part)))
+    lead = lead_of(content.sweeps[0]) if len(content.sweeps) == 1 else "One class at a time was thinned in training."
+    return [Section("severity", "Which arm for which severity", lead, tuple(items))] if items else []
 
 
 def _about_arms(content: Content) -> str:

@@ -22,7 +22,7 @@ from raresight.report.figures.style import (
     to_svg,
 )
 from raresight.report.sweep_tables import AT_90, COST, Result, column_name, figures, priced, shown_part, trained_on
-from raresight.report.words import class_name, part_name, percent, plural, share, unit_of
+from raresight.report.words import DASH, class_name, part_name, percent, plural, share, unit_of
 
 PANELS = (
     ("auprc", "average precision"),
@@ -32,6 +32,7 @@ PANELS = (
 MOST = len(CYCLE)  # arms in colour beside the baseline; more could not be told apart
 SHADES = ("#ffffff", "#fafbfb", "#f3f5f6", "#eceff0", "#e5e8ea")
 PANEL_HEIGHT = 1.75
+FAR = 1.25  # a line so much above all others would press them together
 LABEL_GAP = 0.085  # of a panel's height, at 7.5 points
 
 Estimates = Mapping[tuple[str, str, str, bool], Mapping[str, Any]]
@@ -137,7 +138,15 @@ def _panel(
     axes.fill_between([c["prevalence"] for c, _ in at], [e["low"] for _, e in at], [e["high"] for _, e in at],
                       color=INK, alpha=0.09, lw=0, zorder=0.5)  # fmt: skip
     if moved:
-        line(base, False, f"{base} as it is", color=SOFT, lw=1.2, ls=(0, (4, 2)), zorder=3)
+        untouched = [e["value"] for _, e in points(base, False)]
+        shown = [e["high"] for name in (base, *coloured) for _, e in points(name, True)]
+        if untouched and shown and min(untouched) > FAR * max(shown):
+            low, high = f"{min(untouched):,.0f}", f"{max(untouched):,.0f}"
+            far = low if low == high else f"{low}{DASH}{high}"
+            axes.text(0.01, 0.97, f"{base} as it is costs {far}: above this panel", transform=axes.transAxes, va="top",
+                      fontsize=7.5, color=SOFT, style="italic")  # fmt: skip
+        else:
+            line(base, False, f"{base} as it is", color=SOFT, lw=1.2, ls=(0, (4, 2)), zorder=3)
     for i, name in enumerate(coloured):
         colour, marker = CYCLE[i], MARKERS[i]
         at = line(name, moved, name, color=colour, lw=1.2, zorder=3)
@@ -191,9 +200,9 @@ def _direct(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     heights = [(value - low) / (high - low) for value, _, _ in ordered]
     for i in range(1, len(heights)):
         heights[i] = max(heights[i], heights[i - 1] + LABEL_GAP)
-    excess = heights[-1] - max(1.0, (ordered[-1][0] - low) / (high - low))
-    if excess > 0:
-        heights = [height - excess / 2 for height in heights]
+    heights[-1] = min(heights[-1], 1.0)
+    for i in range(len(heights) - 2, -1, -1):
+        heights[i] = min(heights[i], heights[i + 1] - LABEL_GAP)
     for (value, text, colour), height in zip(ordered, heights, strict=True):
         at = (value - low) / (high - low)
         axes.annotate(text, xy=(1.0, at), xytext=(1.035, height), xycoords="axes fraction", textcoords="axes fraction",
