@@ -144,13 +144,18 @@ def _refuse_impossible(cls: str, prevalence: float, natural: float) -> None:
 
 
 def _warnings(cls: str, group: str, n_groups: int, achieved: float, asked: float) -> list[Problem]:
-    if n_groups >= FEWEST_GROUPS and achieved <= asked * (1 + 1e-12):
+    if n_groups >= FEWEST_GROUPS:
         return []
     found = f"{n_groups} {group} with '{cls}' left in training"
-    if achieved > asked:
+    if achieved > asked * (1 + 1e-12):
         found += f", a prevalence of {achieved:.3g} where {asked:g} was asked: it has no smaller part"
-    why = "what was learnt is that one case of the disease; nothing can be concluded"
-    if n_groups >= FEWEST_GROUPS:
-        why = "the figures belong to the prevalence that was reached"
-    return [Problem(code="RS-C39", level="warning", column="prevalence", found=found, why=why,
-                    remedy="ask for a higher prevalence")]  # fmt: skip
+    return [
+        Problem(
+            code="RS-C39",
+            level="warning",
+            column="prevalence",
+            found=found,
+            why="what was learnt is that one case of the disease; nothing can be concluded",
+            remedy="ask for a higher prevalence",
+        )
+    ]

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raresight.core.arm import Arm
 from raresight.core.errors import ConfigError, Problem
-from raresight.core.files import read_json, sha256, write_json, write_text
-from raresight.core.predictions import Predictions
-from raresight.verbs.opened import OpenStudy, stamp, stamped
-from raresight.verbs.opening import open_under, opened_under
-from raresight.verbs.predicting import predict_test, source_of
-from raresight.verbs.sweep_cells import ALL, Cell, cells, folder_of, name_of, with_sources
+from raresight.verbs.opened import OpenStudy
+from raresight.verbs.sweep_cells import cells, with_sources
+from raresight.verbs.sweep_judging import judge
 from raresight.verbs.train import chosen_arms, require_current, train
-from raresight.verbs.tune import units
-
-if TYPE_CHECKING:
-    from raresight.evaluate.sweep_points import Run
-
-ASSUMED_COST = 20.0  # false alarms that a missed case is taken to be worth where study.yaml says nothing
 
 
 def sweep(
@@ -62,9 +52,11 @@ def sweep(
     _require_part(study)
     chosen = _arms(study, cls, arms)
     shares = sorted({_share(value) for value in prevalences})
-    if len({name_of(share) for share in shares}) < len(shares) or not shares:
-        raise _wrong("RS-C39", "prevalence", f"{list(prevalences)}", "name one or more prevalences", "0.05,0.01")
-    numbers = [_seed(value) for value in seeds] or list(study.config.seeds)
+    if not shares:
+        raise _wrong(
+            "RS-C39", "prevalence", "no prevalence is named", "a sweep is a curve over them", "write 0.05,0.01"
+        )
+    numbers = list(dict.fromkeys(_seed(value) for value in seeds)) or list(study.config.seeds)
     grid = cells(study, cls, shares, with_sources(study, chosen), numbers)
     for cell in grid:
         for problem in cell.thinned.problems:
@@ -72,187 +64,7 @@ def sweep(
         study.progress.say(f"{cls} at {cell.column}, seed {cell.seed}: {cell.thinned.n_positive} training cases")
         train(cell.study, arms=[arm.name for arm in chosen], seeds=[cell.seed])
     study.finished()  # runs of other data are refused, not judged
-    return _judge(study, cls, grid, chosen, open_test=open_test, confirm=confirm, reuse=reuse, reason=reason)
-
-
-def _judge(
-    study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm], *, open_test: bool, **gate: Any
-) -> dict[str, Any]:
-    from raresight.report.figures.severity import standalone
-    from raresight.report.sweep_text import markdown
-
-    here = folder_of(study, cls)
-    plan = _plan(study, cls, grid, arms)
-    opening = open_under(study, plan, **gate) if open_test else opened_under(study, plan)
-    if opening is not None:
-        _predict_test(study, grid, arms, study.folder.opening(opening))
-    current = stamp(plan, opening)
-    if stamped(here / "sweep.json", current):
-        return read_json(here / "sweep.json")
-    study.progress.say(f"judging {len(arms)} arms at {len({cell.column for cell in grid})} prevalences")
-    result = _about(study, cls, grid, arms) | {"val": _part(study, cls, grid, arms, None), "test": None}
-    if opening is not None:
-        result["test"] = _part(study, cls, grid, arms, opening)
-    result["inputs"] = current
-    write_text(here / "sweep.svg", standalone(result))
-    write_text(here / "sweep.md", markdown(result))
-    write_json(here / "sweep.json", result)
-    return result
-
-
-def _part(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm], opening: int | None) -> dict[str, Any]:
-    """Everything that is said of one part: validation, or the test part behind its opening."""
-    from raresight.evaluate.sweep import Column, Judged
-    from raresight.evaluate.sweep_differences import across, differences, interactions
-    from raresight.evaluate.sweep_verdict import verdicts
-
-    runs: dict[str, dict[str, list[Run]]] = {}
-    truth: Predictions | None = None
-    for cell in grid:
-        for arm in arms:
-            run, judged = _run(study, cls, cell, arm, opening)
-            truth = _same_cases(truth, judged)
-            runs.setdefault(cell.column, {}).setdefault(arm.name, []).append(run)
-    assert truth is not None
-    about = _columns(grid)
-    missed, _, deployed = _cost(study, cls)
-    seed = study.config.split.seed
-    at = Judged(
-        [Column(one["name"], one["prevalence"], runs[one["name"]]) for one in about],
-        truth,
-        cls,
-        missed=missed,
-        deployed=deployed,
-        unit=study.config.decision.unit,
-        seed=seed,
-    )
-    baseline = study.baseline
-    rows = differences(at, baseline)
-    return {
-        "part": "val" if opening is None else "test",
-        "opening": opening,
-        "prevalence": at.common.prevalence,
-        "n_patients": at.common.n_patients,
-        "n_positive_patients": at.n_positive,
-        "estimates": at.estimates(),
-        "comparisons": rows,
-        "interactions": interactions(at, baseline, _hybrids(arms)),
-        "across": across(at, baseline),
-        "verdicts": verdicts(about, rows, n_positive=at.n_positive, baseline=baseline, cls=cls),
-    }
-
-
-def _run(study: OpenStudy, cls: str, cell: Cell, arm: Arm, opening: int | None) -> tuple[Run, Predictions]:
-    from raresight.evaluate.sweep_points import cross_fitted, halves, transferred
-
-    run = cell.study.folder.run(arm.name, cell.seed)
-    val = units(study, cell.study.predictions(run))
-    missed, _, deployed = _cost(study, cls)
-    prior = read_json(run.arm_json)["implied_prior"]
-    if opening is None:
-        half = halves(val, cls, study.config.split.seed)
-        return cross_fitted(val, cls, half, missed=missed, deployed=deployed, prior=prior), val
-    path = _test_path(study.folder.opening(opening), cell, arm)
-    test = units(study, Predictions.load(path, study.task, arm=arm.name, seed=cell.seed, part="test"))
-    return transferred(val, test, cls, missed=missed, deployed=deployed, prior=prior), test
-
-
-def _same_cases(truth: Predictions | None, run: Predictions) -> Predictions:
-    from raresight.evaluate.agreement import aligned
-
-    if truth is not None and list(truth.cases) != list(run.cases):
-        aligned({"first": [truth], "run": [run]}, "first")  # says which cases are missing
-    return truth or run
-
-
-def _predict_test(study: OpenStudy, grid: Sequence[Cell], arms: Sequence[Arm], folder: Path) -> None:
-    for cell in grid:
-        for arm in arms:
-            path = _test_path(folder, cell, arm)
-            if not path.exists():
-                study.progress.say(f"test part: {arm.name} at {cell.column}, seed {cell.seed}")
-                predict_test(cell.study, arm, cell.study.folder.run(arm.name, cell.seed)).save(path)
-
-
-def _test_path(folder: Path, cell: Cell, arm: Arm) -> Path:
-    return folder / "sweep" / cell.column / arm.name / f"seed-{cell.seed}.parquet"
-
-
-def _plan(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm]) -> dict[str, Any]:
-    """What the sweep's figures on the test part depend on: it names the sweep, so that the ledger does."""
-    columns = list(dict.fromkeys(cell.column for cell in grid))
-    seeds = list(dict.fromkeys(cell.seed for cell in grid))
-    missed, _, deployed = _cost(study, cls)
-    behind: dict[str, Any] = {}
-    for cell in grid:
-        for arm in arms:
-            run = cell.study.folder.run(arm.name, cell.seed)
-            source = source_of(cell.study, arm, run)
-            behind[f"{arm.name} at {cell.column}, seed {cell.seed}"] = {
-                "weights": [sha256(one.best) for one in (run, source) if one is not None],
-                "validation": sha256(run.val_predictions),
-                "implied_prior": read_json(run.arm_json)["implied_prior"],
-            }
-    return {
-        "sweep": {"class": cls, "prevalences": columns, "arms": [arm.name for arm in arms], "seeds": seeds},
-        "data_sha256": study.data_sha256,
-        "decision": study.config.decision.model_dump(),
-        "costs": {"missed": missed, "prevalence": deployed},
-        "arms": behind,
-    }
-
-
-def _about(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm]) -> dict[str, Any]:
-    missed, assumed, deployed = _cost(study, cls)
-    return {
-        "class": cls,
-        "group_by": study.config.split.group,
-        "unit": study.config.decision.unit,
-        "baseline": study.baseline,
-        "seeds": list(dict.fromkeys(cell.seed for cell in grid)),
-        "natural_prevalence": grid[0].thinned.natural,
-        "arms": [{"name": arm.name, "methods": arm.as_dict()["strategies"]} for arm in arms],
-        "cost": {"missed": missed, "assumed": assumed, "prevalence": deployed},
-        "columns": _columns(grid),
-    }
-
-
-def _columns(grid: Sequence[Cell]) -> list[dict[str, Any]]:
-    """One entry a prevalence, rising, all cases last."""
-    found = []
-    for name in dict.fromkeys(cell.column for cell in grid):
-        told = [cell.thinned.as_dict() for cell in grid if cell.column == name]
-        share = told[0]["natural_prevalence"] if name == ALL else float(name)
-        per_seed = {
-            key: [one[key] for one in told]
-            for key in ("n_images", "n_positive", "n_positive_groups", "others", "problems")
-        }
-        achieved = [one["prevalence"] for one in told]
-        found.append({"name": name, "prevalence": share, "natural": name == ALL, "achieved": achieved, **per_seed})
-    return found
-
-
-def _hybrids(arms: Sequence[Arm]) -> dict[str, list[str]]:
-    """Arms of two or more methods of which each is an arm of its own here, on the same network."""
-
-    def network(arm: Arm) -> tuple[Any, Any]:
-        return getattr(arm, "frozen", None), getattr(arm, "backbone", None)
-
-    found: dict[str, list[str]] = {}
-    for arm in arms:
-        parts = [
-            next((other.name for other in arms if other.strategies == (spec,) and network(other) == network(arm)), None)
-            for spec in arm.strategies
-        ]
-        if len(parts) > 1 and all(parts):
-            found[arm.name] = [part for part in parts if part]
-    return found
-
-
-def _cost(study: OpenStudy, cls: str) -> tuple[float, bool, float | None]:
-    """What missing the class costs, whether that was assumed, and the prevalence at which it is reckoned."""
-    costs = study.config.costs
-    return costs.missed.get(cls, ASSUMED_COST), cls not in costs.missed, costs.prevalence.get(cls)
+    return judge(study, cls, grid, chosen, open_test=open_test, confirm=confirm, reuse=reuse, reason=reason)
 
 
 def _arms(study: OpenStudy, cls: str, names: Sequence[str]) -> list[Arm]:

@@ -39,7 +39,7 @@ class Cell:
 
 def folder_of(study: OpenStudy, cls: str) -> Path:
     """`STUDY/sweep/<class>`, with a hash behind a class whose name would not do as a folder's."""
-    plain = re.sub(r"[^\w.-]+", "_", cls)
+    plain = re.sub(r"[^\w.-]+|^\.+", "_", cls)
     return study.folder.sweeps / (plain if plain == cls else f"{plain}-{sha256_of(cls)[:6]}")
 
 
