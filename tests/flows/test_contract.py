@@ -17,7 +17,7 @@ from tests.flows.conftest import Cli, write_study
 # The commands of this version, the first five in the order that help leads with.
 COMMANDS = (
     *("demo", "init", "run", "score", "report"),
-    *("status", "check", "audit", "split", "train", "tune", "evaluate", "compare", "list", "doctor"),
+    *("status", "check", "audit", "split", "train", "tune", "evaluate", "compare", "sweep", "list", "doctor"),
 )
 OPTIONS = {
     "demo": ["--out"],
@@ -34,6 +34,9 @@ OPTIONS = {
     "tune": ["--json"],
     "evaluate": ["--part", "--yes", "--reuse-test", "--reason", "--json"],
     "compare": ["--json"],
+    "sweep": [
+        *("--class", "--prevalence", "--arms", "--seeds", "--open-test", "--yes", "--reuse-test", "--reason", "--json"),
+    ],
     "score": [
         *("--val", "--thresholds", "--baseline", "--map", "--train-prior", "--group", "--costs", "--out", "--json"),
         *("--scores", "--one-image-per-patient"),
@@ -41,7 +44,7 @@ OPTIONS = {
     "list": ["--json"],
     "doctor": ["--json"],
 }
-LATER = ("advise", "sweep", "explain", "freeze", "predict", "validate", "monitor", "export")
+LATER = ("advise", "explain", "freeze", "predict", "validate", "monitor", "export")
 
 
 @pytest.fixture(scope="module")
