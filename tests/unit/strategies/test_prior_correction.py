@@ -81,6 +81,13 @@ def test_a_class_never_seen_is_left_alone(kind: str) -> None:
         assert _shift(kind, [100, 20, 0], {"nevus": 0.5})[0] == pytest.approx(math.log(1 / 1.0) - math.log(100 / 20))
 
 
+def test_an_independent_class_that_every_case_has_is_left_alone() -> None:
+    target = torch.tensor([[1.0, 1], [1, 0], [1, 0]])
+    method = PriorCorrection(prevalence={"nevus": 0.2, "melanoma": 0.2})
+    method.fit(Facts("independent", CLASSES[:2], target, torch.ones_like(target)))
+    assert method.log_prior_shift().tolist() == pytest.approx([0, math.log(0.2 / 0.8) - math.log(1 / 2)])
+
+
 CORRECTABLE: list[list[str]] = [
     ["class_weights"],
     ["balanced_softmax"],
