@@ -54,22 +54,24 @@ def differences(judged: Judged, baseline: str) -> list[dict[str, Any]]:
     return [row | {"baseline": baseline} for row in rows]
 
 
-def interactions(judged: Judged, baseline: str, hybrids: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Is a hybrid more than the sum of its parts: [hybrid - baseline] - Σ [part - baseline], per column and figure.
+def interactions(judged: Judged, hybrids: Mapping[str, tuple[str, Sequence[str]]]) -> list[dict[str, Any]]:
+    """Is a hybrid more than the sum of its parts: [hybrid - plain] - Σ [part - plain], per column and figure.
 
-    `hybrids` maps an arm to the arms that have one of its methods each. `better` is the sign of a gain; `says` puts
+    `hybrids` maps an arm to the arm without any method on the same network, and to the arms that have one of its
+    methods each. (Against a plain arm on another network, what training the head anew does would count once in the
+    hybrid and once in every part.) `better` is the sign of a gain; `says` puts
     into words where the interval lies. Exploratory: not adjusted for their number.
     """
     rows = []
     for column in judged.columns:
-        for hybrid, parts in hybrids.items():
+        for hybrid, (plain, parts) in hybrids.items():
             for figure in COMPOSED:
-                terms: list[Term] = [(1, column, hybrid, figure), (-1, column, baseline, figure)]
+                terms: list[Term] = [(1, column, hybrid, figure), (-1, column, plain, figure)]
                 for part in parts:
-                    terms += [(-1, column, part, figure), (1, column, baseline, figure)]
+                    terms += [(-1, column, part, figure), (1, column, plain, figure)]
                 row = _row(judged, column, hybrid, figure, terms, False)
                 row["interaction"] = row.pop("difference")
-                rows.append(row | {"parts": list(parts), "says": _says(row, row["interaction"])})
+                rows.append(row | {"plain": plain, "parts": list(parts), "says": _says(row, row["interaction"])})
     return rows
 
 

@@ -83,7 +83,7 @@ def _part(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm],
         "n_positive_patients": at.n_positive,
         "estimates": at.estimates(),
         "comparisons": rows,
-        "interactions": interactions(at, baseline, _hybrids(arms)),
+        "interactions": interactions(at, _hybrids(arms)),
         "across": across(at, baseline),
         "verdicts": verdicts(about, rows, n_positive=at.n_positive, baseline=baseline, cls=cls),
     }
@@ -179,20 +179,20 @@ def _columns(grid: Sequence[Cell]) -> list[dict[str, Any]]:
     return found
 
 
-def _hybrids(arms: Sequence[Arm]) -> dict[str, list[str]]:
-    """Arms of two or more methods of which each is an arm of its own here, on the same network."""
+def _hybrids(arms: Sequence[Arm]) -> dict[str, tuple[str, list[str]]]:
+    """Arms of two or more methods, where each method, and none at all, is an arm of its own on the same network."""
 
     def network(arm: Arm) -> tuple[Any, Any]:
         return getattr(arm, "frozen", None), getattr(arm, "backbone", None)
 
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     for arm in arms:
-        parts = [
-            next((other.name for other in arms if other.strategies == (spec,) and network(other) == network(arm)), None)
-            for spec in arm.strategies
-        ]
-        if len(parts) > 1 and all(parts):
-            found[arm.name] = [part for part in parts if part]
+        alike = [other for other in arms if network(other) == network(arm)]
+        plain = next((other.name for other in alike if not other.strategies), None)
+        alone = [next((o.name for o in alike if o.strategies == (spec,)), None) for spec in arm.strategies]
+        parts = [name for name in alone if name is not None]
+        if plain is not None and len(parts) == len(alone) > 1:
+            found[arm.name] = plain, parts
     return found
 
 

@@ -168,7 +168,7 @@ def test_the_interaction_is_what_was_built_in() -> None:
     found = {"baseline": 40, "a": 60, "b": 70, "both": 130}
     at = Judged([Column("all", 0.2, {arm: [finds(n)] for arm, n in found.items()})], truth, "c0", missed=10,
                 resamples=400)  # fmt: skip
-    rows = interactions(at, "baseline", {"both": ["a", "b"]})
+    rows = interactions(at, {"both": ("baseline", ["a", "b"])})
     row = only(rows, metric=COST)
     # Finds beyond the sum of parts: (130-40) - (60-40) - (70-40) = 40 misses saved, at 10 false alarms each.
     assert row["interaction"] == pytest.approx(-40 * 10 / 1200 * 1000)
@@ -176,7 +176,7 @@ def test_the_interaction_is_what_was_built_in() -> None:
     found["both"] = 90  # exactly the sum
     at = Judged([Column("all", 0.2, {arm: [finds(n)] for arm, n in found.items()})], truth, "c0", missed=10,
                 resamples=400)  # fmt: skip
-    row = only(interactions(at, "baseline", {"both": ["a", "b"]}), metric=COST)
+    row = only(interactions(at, {"both": ("baseline", ["a", "b"])}), metric=COST)
     assert row["interaction"] == pytest.approx(0, abs=1e-9) and row["low"] < 0 < row["high"]
     assert row["says"] == "not told apart from the sum of its parts"
 

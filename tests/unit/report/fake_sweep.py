@@ -78,7 +78,7 @@ def sweep_result(n: int = 1200, n_positive: int = 110, resamples: int = 200, nam
         "n_positive_patients": at.n_positive,
         "estimates": at.estimates(),
         "comparisons": rows,
-        "interactions": interactions(at, "baseline", {"hybrid": ["heavy_augment", "borderline_smote", "focal"]})
+        "interactions": interactions(at, {"hybrid": ("baseline", ["heavy_augment", "borderline_smote", "focal"])})
         if names >= 6
         else [],
         "across": across(at, "baseline"),
