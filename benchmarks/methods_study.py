@@ -96,15 +96,15 @@ def init(options: argparse.Namespace) -> None:
 def table(options: argparse.Namespace) -> str:
     study = yaml.safe_load((options.out / "study.yaml").read_text(encoding="utf-8"))
     opened = read_json(options.out / "test" / "opening-1" / "estimates.json")["estimates"]
-    compared = [
-        row for row in read_json(options.out / "compare" / "compare.json")["comparisons"] if row["part"] == "test"
-    ]
+    compared = read_json(options.out / "compare" / "compare.json")["comparisons"]
+    compared = [row for row in compared if row["part"] == "test"]
     names = [f"{metric}{f' of {cls}' if cls else ''}" for metric, cls in COLUMNS]
     lines = [
         f"# Ways of handling imbalance on HAM10000, {date.today().isoformat()}",
         "",
         f"`python benchmarks/methods_study.py DATA OUT --steps {study['train']['steps']}`; resnet18 from scratch, 64 px,",
-        f"lesions split 70/10/20, seeds {', '.join(map(str, study['seeds']))}, two CPU cores. The test part was opened once.",
+        f"lesions split 70/10/20, seeds {', '.join(map(str, study['seeds']))}, two CPU cores.",
+        "The test part was opened once. Means over seeds of the value and of the ends of its 95% interval.",
         "",
         "An arm that begins with `f_` trains a head on the features of the baseline of its seed; the others train the",
         "whole network. Differences are arm less baseline on the same lesions, 95% intervals over lesions and seeds.",
@@ -124,18 +124,17 @@ def table(options: argparse.Namespace) -> str:
 
 
 def mean_of(estimates: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> str:
-    """The mean over seeds; its interval is that of the difference, or of the seed's own estimate in the report."""
-    values = [
-        row["value"]
+    found = [
+        row
         for row in estimates
         if (row["arm"], row["metric"], row["class"]) == (arm, metric, cls)
         and row["operating_point"] in (None, "argmax")
+        and row["value"] is not None
     ]
-    known = [value for value in values if value is not None]
-    if not known:
+    if not found:
         return "-"
-    spread = f" ({min(known):.3f}-{max(known):.3f})" if len(known) > 1 else ""
-    return f"{sum(known) / len(known):.3f}{spread}"
+    value, low, high = (sum(row[key] for row in found) / len(found) for key in ("value", "low", "high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 
 def difference_of(rows: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> str:
