@@ -165,6 +165,18 @@ def test_a_class_that_is_not_there_is_left_out(method: Strategy, per_image: bool
         assert logits.grad.abs().max() == 0
 
 
+def test_an_absent_class_whose_probability_underflows_has_no_gradient() -> None:
+    """Its overlap is 0/0 in floating point too, which must reach neither the loss nor the gradient."""
+    logits = torch.tensor([[0.5, -200.0], [-0.5, -200.0]], requires_grad=True)
+    target = torch.tensor([[1.0, 0], [0, 0]])
+    ones = torch.ones_like(target)
+    total, _ = _fitted(Dice(), "independent").loss(logits, target, ones, ones, torch.arange(2))
+    total.backward()
+    assert logits.grad is not None
+    assert logits.grad[:, 1].tolist() == [0, 0]
+    assert logits.grad[:, 0].abs().min() > 0
+
+
 def test_normal_images_are_felt_through_the_batch_or_through_cross_entropy() -> None:
     """An image without the class beside one with it: its false alarms count over the batch, not image by image."""
     target = torch.zeros(2, 1, 4)
