@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -80,8 +81,7 @@ class PriorCorrection(Strategy):
             rest = 1 - sum(prevalence.values())
             others = prior[~named].sum()
             stated = torch.where(named, stated, prior * rest / others.clamp(min=1e-300))
-            usable = (prior > 0) & (stated > 0)
-            return torch.where(usable, stated.clamp(min=1e-300).log() - learned, 0.0)
+            return torch.where(prior > 0, stated.clamp(min=1e-300).log() - learned, 0.0)
         usable = named & (prior > 0) & (prior < 1)
         return torch.where(usable, torch.logit(stated) - learned, 0.0)
 
@@ -113,7 +113,7 @@ class PriorCorrection(Strategy):
         if kind == "independent":
             return
         total, complete = sum(self.prevalence.values()), len(self.prevalence) == len(classes)
-        if complete and abs(total - 1) > 1e-6:
+        if complete and not math.isclose(total, 1, abs_tol=1e-6):
             raise self._wrong(self.prevalence, f"all classes are named, so they must sum to 1, not to {total:g}")
         if not complete and total >= 1:
             raise self._wrong(self.prevalence, f"named classes sum to {total:g} and leave nothing for the others")
