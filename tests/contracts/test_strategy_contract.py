@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import random
+import re
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from raresight.core.task import Task
 from raresight.strategies import ALL, Facts, Stack, Strategy
 from raresight.strategies.strategy import PLACES, implements
 
+# what every docstring says, and the page in docs/methods with it; from `Absent class` on in this order
+PARAGRAPHS = ("Equation", "Shapes", "Ranges", "Absent class", "Helps", "Hurts", "Evidence", "Raises", "Source")
 MIXERS = {"mixup", "balanced_mixup", "remix", "cutmix"}
 
 every = pytest.mark.parametrize(("method", "kind", "space"), GRID, ids=IDS)
@@ -59,10 +62,14 @@ def test_method_is_final_named_and_documented(method: type[Strategy]) -> None:
     assert method.__module__.split(".")[2] == method.place
     assert method.source
     text = inspect.getdoc(method) or ""
-    for section in ("Shapes", "Raises", "Source", ">>>"):
-        assert section in text, f"{method.name} lacks {section}"
-    assert "bsent" in text, f"{method.name} does not say what happens when a class is absent"
-    assert text.index("Raises") < text.index("Source") < text.index(">>>")
+    places = []
+    for paragraph in PARAGRAPHS:
+        found = re.search(rf"^{paragraph}\b[^\n]*:\s*\S", text, re.MULTILINE)
+        assert found, f"{method.name} lacks a paragraph '{paragraph}:'"
+        places.append(found.start())
+    assert places[0] < min(places[1:])
+    assert places[3:] == sorted(places[3:]), f"{method.name} is not in the order {', '.join(PARAGRAPHS[3:])}"
+    assert text.index(">>>") > places[-1]
     for parameter in inspect.signature(method).parameters.values():
         assert parameter.kind is parameter.KEYWORD_ONLY
         assert parameter.default is not parameter.empty

@@ -20,6 +20,13 @@ class LogitAdjustment(Strategy):
     Shapes: `adjust` takes and returns `(N, K, *S)`.
     Ranges: `tau` in [0, 10]; 0 changes nothing, 1 is optimal for balanced error if the model is calibrated.
     Absent class: its logit is left as it is (-log 0 would predict a class nothing was learned about everywhere).
+    Helps: where recall is to be balanced over classes and a trained model is at hand: it costs nothing, and as its
+    prior is known exactly the probabilities can be corrected.
+    Hurts: precision of rare classes, with the logits as they stand. It moves thresholds and changes no ranking within a
+    class of independent labels: thresholds tuned on validation do that as well, and class by class. A model that is
+    overconfident is shifted by too little.
+    Evidence: DermaMNIST (MONICA's result files, ResNet-50, one seed): group average 0.729 against 0.673 for plain
+    training and 0.778 for the trained form (`balanced_softmax`); tail 0.615 against 0.441.
     Raises: `ConfigError` RS-C34 for tau outside its range.
     Source: Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9. The independent form is ours: the
     two-class case.

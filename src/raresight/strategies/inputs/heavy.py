@@ -15,8 +15,8 @@ from raresight.strategies.strategy import Facts, Place, Strategy
 class HeavyAugment(Strategy):
     """Change images of rare classes more often, all transforms at once, and still within the preset's bounds.
 
-    With n_k the training cases known to have class k and n_min the smallest of those that are not 0, an image is
-    changed with the probability of its rarest positive class,
+    Equation: with n_k the training cases known to have class k and n_min the smallest of those that are not 0, an image
+    is changed with the probability of its rarest positive class,
 
         p = max over its positive classes k of p_k,
         p_k = clip(max_share * (n_min / n_k)^power, min_share, max_share),
@@ -33,7 +33,7 @@ class HeavyAugment(Strategy):
     Shapes: `x` `(B, C, H, W)` float, `y` `(B, K)`; mixed (soft) labels count as positive where they are above 0.
     Ranges and units: `x` in [0, 1] in and out (clamped); `strength` >= 0; `power` >= 0; shares in [0, 1] with
     `min_share` <= `max_share`. Class frequencies do not change, so the log-prior shift is 0.
-    A class that is absent from the training part has p_k = max_share, which no training image uses; an image all of
+    Absent class: one that the training part lacks has p_k = max_share, which no training image uses; an image all of
     whose labels are unknown has no known positive and is changed with `min_share`.
 
     Helps: rare classes with some dozens of pictures or more, which the network would otherwise memorise.

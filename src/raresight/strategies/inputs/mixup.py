@@ -16,6 +16,8 @@ from raresight.strategies.strategy import Facts, Place, Strategy
 class Mixup(Strategy):
     """Train on mixtures of two images with the same mixture of their labels.
 
+    Equation:
+
         x~ = lambda * x_i + (1 - lambda) * x_j,    y~ = lambda * y_i + (1 - lambda) * y_j,
 
     where lambda ~ Beta(alpha, alpha) is drawn for every pair and j runs through a random permutation of the batch.
@@ -24,7 +26,7 @@ class Mixup(Strategy):
     Ranges and units: `alpha` >= 0, usually 0.1 to 0.4; at 0 lambda is 1 and nothing is mixed. `x` stays in [0, 1].
     The mean of the labels is unchanged, so the log-prior shift is 0; probabilities become underconfident, which
     calibration on the validation part mends.
-    A class that is absent from the batch stays absent: its labels mix 0 with 0.
+    Absent class: one that the batch lacks stays absent: its labels mix 0 with 0.
     Unknown labels: this hook sees no mask and an unknown label arrives as 0, so a mixture would take it for a
     negative while the mask of one partner alone decided what is counted. The method therefore needs fully known labels.
 

@@ -15,7 +15,7 @@ from raresight.strategies.strategy import Facts, Place, Strategy
 class Augment(Strategy):
     """Change every training image a little, within the bounds of its modality's preset.
 
-    Each transform t that the preset allows is on with probability 1/2 and then draws
+    Equation: each transform t that the preset allows is on with probability 1/2 and then draws
 
         change_t = clip(strength * U(-bound_t, bound_t), -bound_t, bound_t);
 
@@ -27,7 +27,7 @@ class Augment(Strategy):
     Ranges and units: `x` in [0, 1] in and out (clamped); `strength` >= 0, a share of the bounds, and never beyond them;
     `preset` is a name in `core.presets` (its units stand there), by default the study's. The preset `none` allows
     nothing, and then the method is plain training.
-    A class that is absent changes nothing: labels are not looked at.
+    Absent class: no role; labels are not looked at. The log-prior shift is 0.
 
     Helps: nearly always with networks trained on a few thousand pictures; no label is touched, so probabilities stay.
     Hurts: where a bound is wider than what two photographs of one finding differ by: `raresight audit STUDY --augment`

@@ -21,6 +21,13 @@ class ClassifierRetraining(Strategy):
     Shapes: `model.head` is an `nn.Linear` of F features; `head_sample_weights` `(M,)`.
     Ranges: no settings; the length of the head phase is the study's.
     Absent class: no row has it; its logit is learned from the others' rows alone.
+    Helps: where the features of plain training are good and only the last layer leans towards common classes: the
+    features keep all cases, the head is balanced.
+    Hurts: with a handful of cases the fresh head learns these few by heart, and features that never saw what sets a
+    rare class apart cannot be mended by a head. Probabilities follow the new class balance unless corrected for it.
+    Evidence: NIH-CXR-LT (600 balanced test images; LongTailCXR's README): mean accuracy of head, medium and tail groups
+    0.369 against 0.164 for plain training, tail 0.300 against 0.017 (90 images). DermaMNIST (MONICA's result files,
+    ResNet-50, one seed): group average 0.773 against 0.673, balanced accuracy 0.746 against 0.616.
     Raises: nothing.
     Source: Kang et al. 2020, "Decoupling representation and classifier for long-tailed recognition", section 4.1 (cRT),
     eq. 1 with q = 0. We differ in working on features extracted once (no augmentation in phase 2).

@@ -26,6 +26,12 @@ class EMA(Strategy):
     Shapes: those of the model's `state_dict`.
     Ranges: `decay` in [0, 1); 0 is plain training; `every` >= 1 steps between updates.
     Absent class: no role.
+    Helps: where validation scores jump from one evaluation to the next, as they do with few rare cases: the mean of
+    many steps is steadier than any of them, and no label or probability is touched.
+    Hurts: it does not know which class is rare and raises none. In a run of few steps the mean lags behind the weights;
+    a case learned in the last steps is then not in it.
+    Evidence: none found by us on rare classes. Cost, measured by us (ResNet-18, 64 px): 1.02 times a plain step, 1.01
+    with `every: 8`.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
     Source: Polyak and Juditsky 1992, eq. 2 (averaging); Tarvainen and Valpola 2017, "Mean teachers", section 2
     (exponential). We differ in the warm-up of d_t, which is that of TensorFlow's ExponentialMovingAverage.

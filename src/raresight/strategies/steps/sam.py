@@ -22,6 +22,16 @@ class SAM(Strategy):
     Ranges: `rho` in [0, 10], a distance in weight space; 0 is the plain step (one pass).
     Absent class: no role. A gradient of norm 0, or one that is not finite, gives the plain step: there is no direction
     to climb in.
+    Helps: where weights or a shift already raise the rare classes and their few cases would otherwise be fitted in a
+    narrow valley. It needs no labels, so it goes with every loss.
+    Hurts: alone it may cost the rare classes what it gains for the common ones, since the climb follows the gradient
+    of the majority. Each step takes two passes, about twice the time; rho does not carry over from one data set to
+    another.
+    Evidence: CIFAR-100-LT, imbalance 100 (the table in Imbalanced-SAM's repository): accuracy of the classes with
+    medium and few cases 49.3 and 12.4 with it, 46.6 and 13.5 without. Minority classes +6.2 points on top of
+    re-weighting or VS loss (Rangwani et al. 2022, arXiv 2212.13827). DermaMNIST (MONICA's result files, ResNet-50, one
+    seed): group average 0.637 for LDAM with it and 90 epochs, 0.698 for LDAM alone and 50. Cost of a step, measured by
+    us (ResNet-18, 64 px): 2.0 times a plain one. None found by us on medical images with intervals.
     Raises: `ConfigError` RS-C34 for rho outside its range.
     Source: Foret et al. 2021, "Sharpness-aware minimization", eq. 2-3 and algorithm 1. No difference in the formula;
     the training loop replays mixing and dropout in the second pass and moves batch-norm statistics once.
