@@ -121,6 +121,11 @@ class StudyFolder:
         return self.home / "cache"
 
     @property
+    def choices(self) -> Path:
+        """What was tried and chosen for the arms whose settings are lists."""
+        return self.path / "choices.json"
+
+    @property
     def ledger(self) -> Path:
         return self.path / "test" / "ledger.jsonl"
 

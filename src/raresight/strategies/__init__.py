@@ -148,7 +148,7 @@ def _construct(spec: StrategySpec, arm: str) -> Strategy:
                 "RS-C34",
                 f"{place}.{key}",
                 f"'{spec.name}': {key} = {value!r}, a list, which stands for a grid",
-                "grids are not in this version",
+                "a method acts with one value; `raresight train` chooses it from the list before it builds the arm",
                 f"write one arm per value: {arm}_1: [{{{spec.name}: {{{key}: {next(iter(value), 'VALUE')}}}}}], ...",
             )
     for key, parameter in known.items():

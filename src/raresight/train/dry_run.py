@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from raresight.core.seeds import derive
 from raresight.strategies.stack import Stack
 from raresight.train.batches import Cases
 from raresight.train.course import EVALUATIONS, Course, head_steps_of
+from raresight.train.frozen import n_views
 from raresight.train.loop import Stepper
 from raresight.train.predict import facts_of, new_model, steps_of
 from raresight.train.runtime import Runtime
@@ -63,6 +65,18 @@ def dry_run(
         "gb": gigabytes,
         "disk_gb": 6 * weights / 1e9,  # best, last, the representation, and a resume state of model and two moments
     }
+
+
+def passes(source: Mapping[str, Any], stack: Stack, config: StudyConfig, n_train: int, n_val: int) -> dict[str, Any]:
+    """What one head on the features of a run would take, from what `dry_run` said of that run.
+
+    The network reads the validation part once, and the training part once for each view; the head itself costs next to
+    nothing. `seconds_per_step` is that of such a reading, `steps` counts its batches.
+    """
+    batches = math.ceil((n_views(stack, config) * n_train + n_val) / config.train.batch)
+    seconds = source["seconds_per_step"] * FORWARD_SHARE
+    hours = batches * seconds / 3600
+    return {"seconds_per_step": seconds, "steps": batches, "hours": hours, "gb": source["gb"], "disk_gb": 0.0}
 
 
 def _peak_gb(runtime: Runtime) -> float:

@@ -22,8 +22,8 @@ from raresight.core.files import sha256, sweep, write_json, write_jsonl
 from raresight.core.run import RunFolder
 from raresight.core.seeds import torch_rng
 from raresight.models.backbones import Classifier
-from raresight.strategies.stack import Stack
-from raresight.strategies.strategy import Strategy, implements
+from raresight.strategies.stack import Stack, Stream
+from raresight.strategies.strategy import Strategy, implements, owners
 from raresight.train.batches import Cases, Images, Order
 from raresight.train.checkpoint import (
     Progress,
@@ -41,8 +41,18 @@ from raresight.train.runtime import Runtime
 from raresight.train.trouble import named_trouble
 
 # Hooks through which a method reaches a head on extracted features (images change through views).
-ACTING = ("mix_inputs", "sample_weights", "mix_features", "fit_features", "head_sample_weights", "case_weights", "loss")
-ACTING += ("start_head", "adjust")
+ACTING = (
+    "sample_weights",
+    "mix_inputs",
+    "mix_features",
+    "fit_features",
+    "head_sample_weights",
+    "case_weights",
+    "loss",
+    "start_head",
+    "deployed",
+    "adjust",
+)
 
 Advance = Callable[[int, int], None]
 
@@ -74,10 +84,6 @@ class Source:
         stack.fit(facts_of(*self.train.labels(), self.config))
         return HeadJob(name=name, stack=stack, table=self.table(arm, stack), seed=seed)
 
-    def views(self, stack: Stack) -> int:
-        """How many views of an image an arm sees: one unless it changes images."""
-        return self.config.train.views if any(implements(s, "mix_inputs") for s in stack.strategies) else 1
-
     def table(self, arm: Arm, stack: Stack) -> HeadTable:
         """Features and labels of the training part, view after view; arms that change images alike share one table."""
         changing = zip(arm.strategies, stack.strategies, strict=True)
@@ -106,17 +112,20 @@ class Source:
         plain = self.features(self.run, self.config, self.train, self.runtime)
         target, mask = self.train.labels()
         z, targets, masks = [plain], [target.to(plain.device)], [mask.to(plain.device)]
-        n_views = self.views(stack)
-        if n_views > 1:
+        views = n_views(stack, self.config)
+        if views > 1:
             model = new_model(self.config, self.runtime, rng_seed=0, random_weights=True)
             load_network(self.run.best, model)
             model.eval()
-            for view in range(1, n_views):
+            for view in range(1, views):
                 changed, soft = self._view(model, stack, view)
                 z.append(changed)
                 targets.append(soft.nan_to_num(0.0))
                 masks.append((~soft.isnan()).to(soft.dtype))
-        return HeadTable(z=torch.cat(z), target=torch.cat(targets), mask=torch.cat(masks), views=n_views)
+        return HeadTable(z=torch.cat(z), target=torch.cat(targets), mask=torch.cat(masks), views=views)
+
+    def _stream(self, *moment: object) -> Stream:
+        return lambda name: torch_rng(self.study_seed, self.run.seed, name, "view", *moment)
 
     def _view(self, model: Classifier, stack: Stack, view: int) -> tuple[Tensor, Tensor]:
         """Features `(N, F)` and labels `(N, K)` (NaN where unknown) of the images as the arm changes them.
@@ -124,8 +133,8 @@ class Source:
         Images meet their partners in batches drawn at random: a manifest in the order of its classes would otherwise
         mix every case with its like.
         """
-        n, seeds = len(self.train), (self.study_seed, self.run.seed)
-        order = Order(n, self.config.train.batch, study_seed=seeds[0], run_seed=seeds[1], name="view order")
+        n, batch_size = len(self.train), self.config.train.batch
+        order = Order(n, batch_size, study_seed=self.study_seed, run_seed=self.run.seed, name="view order")
         images = Images(self.train, self.runtime, resident=False)
         known = torch.from_numpy(np.array(self.train.target, dtype=np.float32)).to(self.runtime.device)
         z = torch.empty(n, model.head.in_features, device=self.runtime.device)
@@ -134,9 +143,7 @@ class Source:
             for batch in range(order.per_epoch):
                 rows = order.rows(view * order.per_epoch + batch)
                 ids = torch.from_numpy(rows).to(z.device)
-                x, y = stack.mix_inputs(
-                    images(rows), known[ids], lambda name, batch=batch: torch_rng(*seeds, name, "view", view, batch)
-                )
+                x, y = stack.mix_inputs(images(rows), known[ids], self._stream(view, batch))
                 with self.runtime.autocast():
                     z_batch = model.features(model.normalise(x))
                 z[ids], target[ids] = z_batch.float(), y
@@ -167,7 +174,7 @@ def train_frozen(
             study_seed=source.study_seed,
             run_seed=head.run.seed,
             data_hash=data_hash,
-            views=source.views(head.stack),
+            views=n_views(head.stack, source.config),
             source_sha256=weights,
         )
         if head.run.resume.exists() and head.run.arm_json.exists():
@@ -180,6 +187,11 @@ def train_frozen(
         jobs = [source.job(head.arm.name, head.arm, head.stack, head.run.seed) for head, _ in todo]
         for (head, identity), trained in zip(todo, source.heads(jobs, progress), strict=True):
             _write(head, source, trained, identity, weights)
+
+
+def n_views(stack: Stack, config: StudyConfig) -> int:
+    """How many views of an image an arm sees: one unless it changes images."""
+    return config.train.views if owners(stack.strategies, "mix_inputs") else 1
 
 
 def refuse_idle(arm: Arm, stack: Stack) -> None:
@@ -221,7 +233,7 @@ def _write(
             "seed": run.seed,
             "fold": run.fold,
             "select": config.train.select,
-            "views": source.views(stack),
+            "views": n_views(stack, config),
             "frozen_sha256": weights_sha256,
             "weights": f"the best weights of {source.run.arm}, seed {source.run.seed}; the head alone was trained",
         },

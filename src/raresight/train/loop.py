@@ -61,8 +61,8 @@ def train(
     """
     steps, _ = steps_of(config, len(train))
     course = Course(run, stack, config, train, val, runtime, study_seed, steps, head_steps_of(stack, config, steps))
-    seeds = {"study_seed": study_seed, "run_seed": run.seed}
-    journal = Journal(run, stack, config, identity_of(arm, config, runtime, **seeds, data_hash=data_hash), on_event)
+    identity = identity_of(arm, config, runtime, study_seed=study_seed, run_seed=run.seed, data_hash=data_hash)
+    journal = Journal(run, stack, config, identity, on_event)
     target, mask = train.labels()
     with runtime.settled(), named_trouble(config):
         sweep(run.path)

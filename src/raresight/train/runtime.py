@@ -192,7 +192,8 @@ def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int,
         reference = Runtime(plain.device, "fp32", False, plain.threads)
         per_image = min(once(reference, small) for _ in range(2)) / small
         unsafe = [choice for choice in choices if choice.dtype == "bf16" and choice.device.type == "cpu"]
-        if unsafe and not _has_dead_taps(model, torch.rand(1, channels, side, side)):
+        image = torch.rand(1, channels, side, side)
+        if unsafe and not any(_has_dead_taps(network, image) for network in (model, *_other_networks(config, task))):
             unsafe = []
         # Every choice is warmed up once and timed at least once; half of the time is kept for the repeats.
         affordable = int(PROBE_SECONDS / 2 / (2 * len(choices) * per_image))
@@ -206,6 +207,13 @@ def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int,
             for choice in choices:
                 seconds[choice] = min(seconds[choice], once(choice, batch))
     return batch, seconds, unsafe
+
+
+def _other_networks(config: StudyConfig, task: Task) -> Iterator[nn.Module]:
+    """The networks that some arms have of their own."""
+    for name in sorted({arm.backbone for arm in config.parsed_arms if arm.backbone is not None}):
+        channels, size = config.image.channels, config.image.size
+        yield build(name, task, channels=channels, pretrained=False, rng_seed=0, size=size)
 
 
 def _has_dead_taps(model: nn.Module, x: torch.Tensor) -> bool:

@@ -64,8 +64,14 @@ def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
         for run in runs:
             require_tuned(study, run)
     for arm in study.arms:
-        if arm.predictions is not None and arm.name in finished:
+        if arm.name not in finished:
+            continue
+        if arm.predictions is not None:
             outside_predictions(study, arm, "test")
+        study.resolved(arm)
+        for part in (part for run in finished[arm.name] for part in study.parts(run) if arm.frozen is not None):
+            source = study.folder.run(str(arm.frozen), part.seed, part.fold)
+            study.require(source.best, f"the network of {arm.name}", f"raresight train {study.folder.path}")
 
 
 def _estimate_opening(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from raresight.core.arm import Arm
 from raresight.core.run import RunFolder
-from raresight.verbs.one_run import finish, forget_removed, is_pooled, label, parts_of, pool
+from raresight.verbs.one_run import finish, forget_removed, is_pooled, label, pool
 from raresight.verbs.opened import OpenStudy
 from raresight.verbs.training import cases, locked_runtime
 
@@ -20,17 +20,15 @@ def train_heads(
 ) -> None:
     """Train the missing ones of these heads on the features of `source_run`, which is trained; fold by fold."""
     from raresight.strategies import build
-    from raresight.train.frozen import FrozenRun, refuse_idle, train_frozen
+    from raresight.train.frozen import FrozenRun, train_frozen
 
     pooled_before = {run: is_pooled(study, run) for _, run in heads}
-    for source_part in parts_of(study, source_run):
+    for source_part in study.parts(source_run):
         jobs = []
         for arm, run in heads:
-            stack = build(arm, study.task)
-            refuse_idle(arm, stack)
             part = study.folder.run(arm.name, run.seed, source_part.fold)
             forget_removed(part)
-            jobs.append(FrozenRun(part, arm, stack))
+            jobs.append(FrozenRun(part, arm, build(arm, study.task)))
         source = source_for(study, source_arm, source_part)
         with study.progress.bar(f"frozen features of {label(source_part)}: {len(jobs)} heads") as advance:
             train_frozen(jobs, source, data_hash=study.data_sha256, progress=advance)

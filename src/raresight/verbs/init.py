@@ -62,7 +62,7 @@ seeds: {seeds}                     # one seed cannot tell a method's effect from
 arms:                              # ways of handling rare classes; `raresight list` describes each method
   baseline: []                     # plain training: what the others are compared with
   cost_sensitive: [class_weights]  # errors on rare classes weigh more
-  focal: [{{focal: {{gamma: 2}}}}]   # easy cases weigh less
+  focal: [{{focal: {{gamma: 2}}}}]   # easy cases weigh less; gamma: [0.5, 1, 2, 5] chooses on validation
 {augmented}  smote: [smote]                   # the last layer is retrained with rare cases added in between
   hybrid: [{hybrid}smote, {{focal: {{gamma: 2}}}}]
   threshold_moved: [logit_adjustment]   # plain training, scores corrected for prevalence

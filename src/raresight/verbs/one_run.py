@@ -18,17 +18,10 @@ from raresight.verbs.training import cases, locked_runtime
 def train_run(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     """Train a whole network for this arm and seed, one for each fold where there are folds."""
     pooled_before = is_pooled(study, run)
-    for part in parts_of(study, run):
+    for part in study.parts(run):
         _train_part(study, arm, part)
     if study.folds.n_folds and not pooled_before:
         pool(study, run)
-
-
-def parts_of(study: OpenStudy, run: RunFolder) -> list[RunFolder]:
-    """The folders that a run trains in: one for each fold, or its own."""
-    if not study.folds.n_folds:
-        return [run]
-    return [study.folder.run(run.arm, run.seed, fold) for fold in range(study.folds.n_folds)]
 
 
 def _train_part(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
@@ -95,7 +88,7 @@ def finish(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
 
 def is_pooled(study: OpenStudy, run: RunFolder) -> bool:
     """Whether the run's predictions are those of its folds as they stand."""
-    whole = run.done and all(part.done and part.resume.exists() for part in parts_of(study, run))
+    whole = run.done and all(part.done and part.resume.exists() for part in study.parts(run))
     return whole and read_json(run.arm_json).get("folds") == study.folds.n_folds
 
 
@@ -103,7 +96,7 @@ def pool(study: OpenStudy, run: RunFolder) -> None:
     """Join the folds' out-of-fold predictions: they are the arm's validation predictions."""
     import pandas as pd
 
-    folded = parts_of(study, run)
+    folded = study.parts(run)
     run.done_marker.unlink(missing_ok=True)
     run.resume.unlink(missing_ok=True)  # of a run without folds; its place is taken by the pooled predictions
     table = pd.concat([pd.read_parquet(part.val_predictions) for part in folded], ignore_index=True)

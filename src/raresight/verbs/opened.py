@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,41 @@ class OpenStudy:
         return self.config.parsed_arms
 
     @property
+    def resolved_arms(self) -> list[Arm]:
+        """The arms as they are trained: chosen values in place of lists."""
+        return [self.resolved(arm) for arm in self.arms]
+
+    def resolved(self, arm: Arm) -> Arm:
+        """The arm with the values that were chosen for its lists.
+
+        Raises: `ConfigError` RS-C03 where none were chosen yet, or among others than it lists now.
+        """
+        if not arm.has_grid:
+            return arm
+        chosen = self.chosen(arm)
+        if chosen is None:
+            raise ConfigError(
+                Problem(
+                    code="RS-C03",
+                    level="error",
+                    file=str(self.folder.config),
+                    column=f"arms.{arm.name}",
+                    found=f"no values are chosen for the lists of arm '{arm.name}'",
+                    why="an arm is trained with one value of each",
+                    remedy=f"raresight train {self.folder.path}",
+                )
+            )
+        return chosen
+
+    def chosen(self, arm: Arm) -> Arm | None:
+        """The candidate that `choices.json` names, or None where it names none of today's."""
+        made = read_json(self.folder.choices)["arms"] if self.folder.choices.exists() else {}
+        entry, candidates = made.get(arm.name, {"tried": []}), arm.candidates
+        if [row["settings"] for row in entry["tried"]] != [arm.tuned(candidate) for candidate in candidates]:
+            return None
+        return next(candidate for candidate in candidates if arm.tuned(candidate) == entry["chosen"])
+
+    @property
     def baseline(self) -> str:
         """The arm that the others are compared with: `baseline`, else the first without strategies, else the first."""
         names = [arm.name for arm in self.arms]
@@ -131,18 +166,38 @@ class OpenStudy:
     def finished(self) -> dict[str, list[RunFolder]]:
         """The arms with their finished runs; arms without any are left out.
 
-        Raises: `ConfigError` RS-R44 where a run was trained on data, labels or a split that changed since.
+        Raises: `ConfigError` RS-R44 where a run was trained on data, labels or a split that changed since, or a frozen
+        arm's head on other weights than its source has now.
         """
         done = {arm.name: [run for run in self.runs(arm) if run.done] for arm in self.arms}
         for run in (run for runs in done.values() for run in runs):
             if not self.saw_these_data(run):
                 raise _other_data(run, self.folder)
+            if not self.fits_its_source(run):
+                raise _other_source(run, self.folder)
         return {name: runs for name, runs in done.items() if runs}
 
     def saw_these_data(self, run: RunFolder) -> bool:
         """Whether a finished run was trained and validated on the data, labels and split of today."""
         seen = run.done_marker.read_text(encoding="utf-8").strip()
         return seen in ("", self.evidence_sha256)
+
+    def parts(self, run: RunFolder) -> list[RunFolder]:
+        """The folders that a run trains in: one for each fold, or its own."""
+        if not self.folds.n_folds:
+            return [run]
+        return [self.folder.run(run.arm, run.seed, fold) for fold in range(self.folds.n_folds)]
+
+    def fits_its_source(self, run: RunFolder) -> bool:
+        """Whether a finished head was trained on the weights that its source has now; true of all other runs."""
+        source = next((arm.frozen for arm in self.arms if arm.name == run.arm), None)
+        if source is None:
+            return True
+        for part in self.parts(run):
+            weights = self.folder.run(source, part.seed, part.fold).best
+            if weights.exists() and read_json(part.arm_json).get("frozen_sha256") != weights_sha256(weights):
+                return False
+        return True
 
     def predictions(self, run: RunFolder, part: str = "val") -> Predictions:
         """The validation predictions of a run, one row an image."""
@@ -195,6 +250,30 @@ def _other_data(run: RunFolder, folder: StudyFolder) -> ConfigError:
             remedy=f"put the data back as they were, or remove this folder and run `raresight train {folder.path}`",
         )
     )
+
+
+def _other_source(run: RunFolder, folder: StudyFolder) -> ConfigError:
+    return ConfigError(
+        Problem(
+            code="RS-R44",
+            level="error",
+            file=str(run.path),
+            found=f"the head of arm '{run.arm}', seed {run.seed}, was trained on other weights than its source has now",
+            why="a head means nothing on features that it was not trained on",
+            remedy=f"remove this folder and run `raresight train {folder.path}`: a head takes seconds",
+        )
+    )
+
+
+def weights_sha256(path: Path) -> str:
+    """`sha256` of a file that is large and asked for often; read again only where it was written since."""
+    facts = path.stat()
+    return _sha256_then(path, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _sha256_then(path: Path, written: int, size: int) -> str:
+    return sha256(path)
 
 
 def stamped(path: Path, stamp: str) -> bool:

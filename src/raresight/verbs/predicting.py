@@ -44,7 +44,7 @@ def predict_test(study: OpenStudy, arm: Arm, run: RunFolder) -> Predictions:
         trained = study.folder.run(arm.name, run.seed, fold)
         logits = predict(
             trained,
-            build(arm, study.task),
+            build(study.resolved(arm), study.task),
             study.config.for_arm(arm),
             held,
             runtime,

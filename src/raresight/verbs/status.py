@@ -63,9 +63,15 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
     others = [f"{run.arm} seed {run.seed}" for run in runs if run.done and not study.saw_these_data(run)]
     why = f"{len(waiting)} of {len(runs)} runs to go: {', '.join(waiting[:6])}" if waiting else ""
     why = f"the data or the split changed since {', '.join(others[:6])} was trained" if others else why
+    if not others:
+        others = [f"{run.arm} seed {run.seed}" for run in runs if run.done and not study.fits_its_source(run)]
+        why = f"the arm that {', '.join(others[:6])} stands on was trained anew" if others else why
+    unsettled = [arm.name for arm in study.arms if arm.has_grid and study.chosen(arm) is None]
+    if unsettled and not waiting and not others:
+        others, why = unsettled, f"the lists of {', '.join(unsettled)} changed since a value was chosen"
     yield Step("train", "stale" if others else "missing" if waiting else "done", why, f"raresight train {here}")
     done = [run for run in runs if run.done]
-    if not done or any(not study.saw_these_data(run) for run in done):
+    if not done or others:
         return
     tuned = all(is_tuned(study, run) for run in done)
     yield _step(

@@ -9,6 +9,7 @@ import numpy as np
 from raresight.core.arm import Arm
 from raresight.core.errors import ConfigError, Problem, listed, nearest
 from raresight.core.run import RunFolder
+from raresight.verbs.choose import choose
 from raresight.verbs.frozen import train_heads
 from raresight.verbs.one_run import train_run
 from raresight.verbs.opened import OpenStudy
@@ -20,8 +21,9 @@ from raresight.verbs.tune import units
 def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[RunFolder]:
     """Train what `arms` x `seeds` name (all, by default) and is not finished; return the run folders.
 
-    The baseline comes first, so that a study that is stopped early can already be compared; frozen arms come last, as
-    they stand on the others. Every run ends with its validation predictions and a `DONE` marker.
+    Lists in an arm's settings are settled first (`verbs/choose.py`). The baseline is trained before the others, so that
+    a study that is stopped early can already be compared; frozen arms come last, as they stand on the others. Every run
+    ends with its validation predictions and a `DONE` marker.
 
     Raises: `ConfigError` for an unknown arm or seed, a missing package, settings that differ from those a run was
     begun with, a check or split that is out of date; `DataError` for decision units of two labels.
@@ -31,6 +33,12 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
     runs = [(arm, run) for arm in chosen for run in study.runs(arm) if not seeds or run.seed in seeds]
     if seeds and not runs:
         raise _unknown_seed(study, seeds)
+    needed = [arm for arm in study.arms if arm in chosen or arm.name in {other.frozen for other in chosen}]
+    for arm in needed:
+        _refuse_unbuildable(study, arm)
+    if any(arm.has_grid for arm in needed):
+        choose(study)
+    runs = [(study.resolved(arm), run) for arm, run in runs]
     for arm, run in runs:
         if arm.predictions is not None:
             bring_in(study, arm, run)
@@ -45,13 +53,26 @@ def _train_frozen(study: OpenStudy, heads: Sequence[tuple[Arm, RunFolder]]) -> N
     by_source: dict[tuple[str, int], list[tuple[Arm, RunFolder]]] = {}
     for arm, run in heads:
         by_source.setdefault((str(arm.frozen), run.seed), []).append((arm, run))
-    named = {arm.name: arm for arm in study.arms}
+    sources = {arm.name: study.resolved(arm) for arm in study.arms if any(arm.name == name for name, _ in by_source)}
     for (name, seed), together in by_source.items():
         source = study.folder.run(name, seed)
         if not source.done:
             study.progress.say(f"{together[0][0].name} stands on the features of {name}, which is trained first")
-        train_run(study, named[name], source)
-        train_heads(study, named[name], source, together)
+        train_run(study, sources[name], source)
+        train_heads(study, sources[name], source, together)
+
+
+def _refuse_unbuildable(study: OpenStudy, arm: Arm) -> None:
+    """What is wrong with an arm's methods is said before the first hour of training, not after the last."""
+    if arm.predictions is not None:
+        return
+    from raresight.strategies import build
+    from raresight.train.frozen import refuse_idle
+
+    for candidate in arm.candidates:
+        stack = build(candidate, study.task)
+        if arm.frozen is not None:
+            refuse_idle(arm, stack)
 
 
 def require_current(study: OpenStudy) -> None:
