@@ -81,6 +81,7 @@ class Content:
     flow: Mapping[str, Any] | None = None
     leaks: Mapping[str, Any] | None = None
     faithfulness: Mapping[str, Any] | None = None
+    choices: Mapping[str, Any] | None = None
     sweeps: tuple[Mapping[str, Any], ...] = ()
     issues: tuple[dict[str, Any], ...] | None = None
     ledger: tuple[dict[str, Any], ...] | None = None

@@ -56,6 +56,7 @@ def from_study(folder: StudyFolder) -> Content:
         flow=_flow(folder, config, missing),
         leaks=_read(folder.leaks, missing, "leaks", "the data were not split; run `raresight split`"),
         faithfulness=_read(folder.augment_audit, missing, "faithfulness", "it needs `raresight audit --augment`"),
+        choices=read_json(folder.choices) if folder.choices.exists() else None,
         sweeps=tuple(read_json(path) for path in sorted(folder.sweeps.glob("*/sweep.json"))),
         issues=_issues(folder, missing),
         ledger=tuple(ledger),
@@ -120,16 +121,17 @@ def _result(
     calibrators = {seed: run.calibrator for seed, run in run_of.items() if run.calibrator.exists()}
     calibrated = [calibrate(p, read_json(calibrators[p.seed])) for p in predictions if p.seed in calibrators]
     first = runs[0]
+    facts = read_json(first.arm_json) if first.arm_json.exists() else {}
     chosen = read_json(first.thresholds)["thresholds"] if first.thresholds.exists() else {}
     return ArmResult(
         name=arm.name,
-        methods=tuple(_method(spec.name, spec.settings) for spec in arm.strategies),
+        methods=_methods(arm, facts),
         predictions=tuple(predictions),
         calibrated=tuple(calibrated),
         thresholds={name: t for name in config.task.classes if (t := _threshold(chosen.get(name))) is not None},
         estimates=tuple(estimates),
         events=tuple(tuple(read_jsonl(run.events)) if run.events.exists() else () for run in runs),
-        facts=read_json(first.arm_json) if first.arm_json.exists() else {},
+        facts=facts,
         outside=arm.predictions is not None,
     )
 
@@ -137,6 +139,15 @@ def _result(
 def _threshold(entry: Any) -> float | None:
     value = entry.get("threshold") if isinstance(entry, dict) else entry
     return None if value is None else float(value)
+
+
+def _methods(arm: Arm, facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the network comes from, and the methods as they were trained: with chosen values in place of lists."""
+    network = [f"head alone, on the features of {arm.frozen}"] if arm.frozen else []
+    network += [f"network {arm.backbone}"] if arm.backbone else []
+    written = [(spec.name, spec.settings) for spec in arm.strategies]
+    trained = [(entry["name"], entry["settings"]) for entry in facts.get("strategies", [])] or written
+    return (*network, *(_method(name, settings) for name, settings in trained))
 
 
 def _method(name: str, settings: Mapping[str, Any]) -> str:
@@ -204,6 +215,7 @@ def _flow(folder: StudyFolder, config: StudyConfig, missing: dict[str, str]) -> 
 def _hashes(folder: StudyFolder) -> dict[str, str]:
     """Content hashes of the small artefacts that the report rests on."""
     fixed = [folder.config, folder.manifest, folder.split, folder.leaks, folder.audit, folder.lock, folder.compare]
+    fixed += [folder.choices]
     found = [*fixed, folder.ledger, *sorted(folder.path.glob("test/opening-*/*"))]
     found += sorted(folder.path.glob("arms/*/seed-*/val/*"))
     found += sorted(folder.sweeps.glob("*/sweep.json"))

@@ -25,6 +25,7 @@ from raresight.report.sweep_text import judged_on
 from raresight.report.sweep_text import lead as lead_of
 from raresight.report.synthetic import synthetic_cases
 from raresight.report.tables import Row, Table, comparisons, macro, table
+from raresight.report.tuned import about_tuning, tuned_arms, tuning
 from raresight.report.words import class_name, many, part_name, plural, unit_of
 
 Drawing = Callable[[Content], Figure | Absent]
@@ -72,6 +73,7 @@ def sections(content: Content) -> list[Section]:
                 _about_arms(content),
                 (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
                  _methods(content), _macro(content), _exploratory(content))),
+        *_tuned(content),
         Section("safety", "Are the synthetic cases safe?",
                 "Points between real cases stand for their class only where nothing else lives between them.",
                 (_synthetic(content),)),
@@ -155,6 +157,13 @@ def _methods(content: Content) -> Item:
         rows.append((arm.name, made, ", ".join(map(str, arm.seeds)) or "pooled", str(known), findings))
     head = ("Arm", "Methods, in the order a batch meets them", "Seeds", "Shift of class balance", "Remarks")
     return Item("What the arms are", table=table(head, rows))
+
+
+def _tuned(content: Content) -> list[Section]:
+    """Only where values were chosen."""
+    if not tuned_arms(content):
+        return []
+    return [Section("tuned", "What was tuned", about_tuning(content), (Item(table=tuning(content)),))]
 
 
 def _macro(content: Content) -> Item:
