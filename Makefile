@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills clean
+.PHONY: setup demo test lint bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills mutants clean
 
 setup: $(READY)
 
@@ -61,6 +61,10 @@ bench-smote: setup
 
 bench-heads: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/heads.py --table $(STUDIES)/heads.md
+
+# Each mutant must be noticed by a test, or its survival be explained in benchmarks/mutants.yaml.
+mutants: setup
+	$(BIN)/python benchmarks/mutants.py --table docs/results/$$(date +%F)-mutants.md
 
 clean:
 	rm -rf $(VENV) demo

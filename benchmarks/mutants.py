@@ -1,246 +1,236 @@
 """Mechanical mutation of every method: python benchmarks/mutants.py [FILE ...] [--table FILE]
 
-In each method's file each sign, comparison and operand order is flipped and each mask and prior dropped, one at a time;
-the method's own tests, then those of the contract, must notice. What survives needs a reason in `mutants.yaml`,
-written by hand: the mutant computes the same, or differs where nothing is promised. Exit 1 where one has none.
+In each method's file each sign, comparison and operand order is flipped and each mask and prior dropped, one at a time
+(`mutations.py`); the method's own tests, then those of the contract, must notice. What survives needs a reason in
+`mutants.yaml`, written by hand: the mutant computes the same, or differs where nothing is promised. Exit 1 where one
+has none.
 
-A mutant never touches the disk: a child process imports the mutated source instead of the file.
+A mutant never touches the disk: pytest collects all tests once, then each mutant is a forked child in which the
+functions of the mutated source take the place of the module's own; the tests must pass in a child without a mutant.
+`.mutants.json` keeps what was found, each mutant with the text of the test that noticed it (or of all tests that did
+not), so that only what changed since is run again; remove it to start afresh.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
+import functools
 import gc
-import importlib.abc
-import importlib.util
+import hashlib
+import importlib
+import json
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import yaml
+from mutations import METHODS, Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parents[1]
-METHODS = ROOT / "src" / "raresight" / "strategies"
 TESTS = ROOT / "tests"
+UNIT = TESTS / "unit" / "strategies"
+PRIORS, CONTRACTS = UNIT / "test_prior_shift.py", TESTS / "contracts"
 REASONS = Path(__file__).with_name("mutants.yaml")
-# No plugin that a test does not need, and no collecting of garbage twice a run: most of a child's time otherwise.
-QUIET = ["-x", "-q", "-o", "addopts=", *(f"-pno:{name}" for name in ("cacheprovider", "unraisableexception"))]
-SECONDS = 240  # a mutant whose tests run longer than this has made something endless, and is noticed
-SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
-ORDERED = (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.MatMult)
-COMPARED = {
-    ast.Lt: (ast.GtE, ast.LtE),
-    ast.LtE: (ast.Gt, ast.Lt),
-    ast.Gt: (ast.LtE, ast.GtE),
-    ast.GtE: (ast.Lt, ast.Gt),
-    ast.Eq: (ast.NotEq,),
-    ast.NotEq: (ast.Eq,),
-}
-EXTREMES = {"amax": "amin", "amin": "amax", "max": "min", "min": "max", "maximum": "minimum", "minimum": "maximum"}
-FACTS = ("mask", "known", "prior", "weight")  # what is dropped where it multiplies, divides, adds or subtracts
+KEPT = ROOT / ".mutants.json"
+SECONDS = 300  # a mutant whose tests run longer than this has made something endless, and is noticed
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """One change of one file: where it stands, what stood there, and what stands there now."""
-
-    file: Path
-    line: int
-    before: str
-    after: str
-    source: str
-
-    @property
-    def key(self) -> str:
-        return f"{self.file.relative_to(METHODS)}: {self.before} -> {self.after}"
+# which tests judge a file
 
 
-def mutants_of(file: Path) -> Iterator[Mutant]:
-    """Every mutant of one file, each differing from it in one place."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    places = [node for node in ast.walk(tree) if isinstance(node, ast.expr) and not getattr(node, "quiet", False)]
-    silent = {id(inner) for node in ast.walk(tree) for spoken in _annotations(node) for inner in ast.walk(spoken)}
-    seen = set()
-    for number, node in enumerate(places):
-        if id(node) in silent:
-            continue
-        for change in _changes(node):
-            copied = copy.deepcopy(tree)
-            target = [n for n in ast.walk(copied) if isinstance(n, ast.expr) and not getattr(n, "quiet", False)][number]
-            source = ast.unparse(_Replace(target, change).visit(copied))
-            if source not in seen:
-                seen.add(source)
-                yield Mutant(file, node.lineno, ast.unparse(node), ast.unparse(change), source)
+@functools.cache
+def tests_of(file: Path) -> list[Path]:
+    """The files of tests that speak of a method, its own first."""
+    named = sorted(path for path in UNIT.glob("test_*.py") if _speaks_of(path, file))
+    return sorted(named, key=lambda path: path.stem != f"test_{file.stem}")
 
 
-def _annotations(node: ast.AST) -> list[ast.AST]:
-    spoken = [getattr(node, "annotation", None), getattr(node, "returns", None)]
-    if isinstance(node, ast.JoinedStr | ast.Raise):  # words of a message
-        spoken.append(node)
-    return [item for item in spoken if item is not None]
+def _speaks_of(test: Path, file: Path) -> bool:
+    text = test.read_text(encoding="utf-8")
+    classes = [line.split()[1].split("(")[0] for line in file.read_text().splitlines() if line.startswith("class ")]
+    named = test.stem == f"test_{file.stem}" or any(f"import {name}" in text for name in classes)
+    return named or f"strategies.{_module_of(file)} import" in text
 
 
-class _Replace(ast.NodeTransformer):
-    def __init__(self, target: ast.AST, change: ast.AST) -> None:
-        self.target, self.change = target, change
-
-    def visit(self, node: ast.AST) -> Any:
-        return self.change if node is self.target else super().generic_visit(node)
+def _module_of(file: Path) -> str:
+    return ".".join(file.relative_to(METHODS).with_suffix("").parts)
 
 
-def _changes(node: ast.expr) -> Iterator[ast.expr]:
-    """What may stand in place of an expression."""
-    if isinstance(node, ast.UnaryOp):
-        # -1 as a literal is an index, an axis or a sentinel more often than a sign
-        if not (isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant)):
-            yield node.operand
-    elif isinstance(node, ast.BinOp):
-        yield from _arithmetic(node)
-    elif isinstance(node, ast.BoolOp):
-        yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
-    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
-        for other in COMPARED.get(type(node.ops[0]), ()):
-            yield ast.Compare(node.left, [other()], node.comparators)
-    elif isinstance(node, ast.Call):
-        yield from _calls(node)
-
-
-def _arithmetic(node: ast.BinOp) -> Iterator[ast.expr]:
-    kind = type(node.op)
-    if kind in SWAPPED:
-        yield ast.BinOp(node.left, SWAPPED[kind](), node.right)
-    if isinstance(node.op, ORDERED):
-        yield ast.BinOp(node.right, node.op, node.left)
-    if kind in SWAPPED or isinstance(node.op, ast.BitAnd):
-        for kept, dropped in ((node.left, node.right), (node.right, node.left)):
-            if any(fact in ast.unparse(dropped).lower() for fact in FACTS):
-                yield ast.UnaryOp(ast.USub(), kept) if isinstance(node.op, ast.Sub) and kept is node.right else kept
-
-
-def _calls(node: ast.Call) -> Iterator[ast.expr]:
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-    if name in EXTREMES and isinstance(node.func, ast.Attribute):
-        yield ast.Call(ast.Attribute(node.func.value, EXTREMES[name], ast.Load()), node.args, node.keywords)
-    if name in EXTREMES and isinstance(node.func, ast.Name):
-        yield ast.Call(ast.Name(EXTREMES[name], ast.Load()), node.args, node.keywords)
-    if name == "where" and len(node.args) == 3:
-        condition, yes, no = node.args
-        yield ast.Call(node.func, [condition, no, yes], node.keywords)
-        if any(fact in ast.unparse(condition).lower() for fact in FACTS):
-            yield yes
-    if name == "lerp" and len(node.args) == 3:
-        yield ast.Call(node.func, [node.args[1], node.args[0], node.args[2]], node.keywords)
-    if name in ("masked_fill", "nan_to_num") and isinstance(node.func, ast.Attribute):
-        yield node.func.value
+@functools.cache
+def method_of(file: Path) -> str:
+    """The name of a file's method; where a file serves several, the first of them."""
+    for path in (file, *sorted(METHODS.glob("*/*.py"))):
+        text = path.read_text()
+        if path == file or f"strategies.{_module_of(file)} import" in text:
+            for line in text.splitlines():
+                if "name: ClassVar[str] =" in line:
+                    return line.split('"')[1]
+    return ""
 
 
 # running
 
 
-class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.SourceLoader):
-    """Gives one module another source than its file."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        parts = mutant.file.relative_to(ROOT / "src").with_suffix("").parts
-        self.module, self.mutant = ".".join(parts), mutant
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        return importlib.util.spec_from_loader(name, self) if name == self.module else None
-
-    def get_filename(self, fullname: str) -> str:
-        return str(self.mutant.file)
-
-    def get_data(self, path: Any) -> bytes:
-        return self.mutant.source.encode()
-
-    def path_stats(self, path: Any) -> Any:
-        raise OSError  # no cached bytecode
+def put(mutant: Mutant) -> None:
+    """The functions of the mutated source in place of the module's own, wherever they were imported to."""
+    name = ".".join(mutant.file.relative_to(ROOT / "src").with_suffix("").parts)
+    module = importlib.import_module(name)
+    mutated: dict[str, Any] = {"__name__": name, "__file__": str(mutant.file)}
+    exec(compile(mutant.source, str(mutant.file), "exec"), mutated)
+    if mutant.inside:
+        _replace(vars(module), mutated, name)
+        return
+    for key, value in mutated.items():  # a module's constant: whoever imported it gets the other
+        if not isinstance(value, type | FunctionType) and key in vars(module) and not key.startswith("__"):
+            for other in [m for m in sys.modules.values() if vars(m).get(key) is vars(module)[key]]:
+                setattr(other, key, value)
 
 
-class _First:
-    """A pytest plugin that remembers the first test that failed."""
+def _replace(olds: Mapping[str, Any], news: Mapping[str, Any], module: str) -> None:
+    for key, new in news.items():
+        old = olds.get(key)
+        if isinstance(new, type) and isinstance(old, type) and new.__module__ == module:
+            _replace(vars(old), vars(new), module)
+        for one, other in zip(_functions(old), _functions(new), strict=False):
+            if other.__module__ == module and one.__module__ == module:
+                one.__code__, one.__defaults__, one.__kwdefaults__ = (
+                    other.__code__,
+                    other.__defaults__,
+                    other.__kwdefaults__,
+                )
 
-    failed = ""
+
+def _functions(value: Any) -> list[FunctionType]:
+    """The function behind a method, a property or a decorator."""
+    if isinstance(value, property):
+        value = value.fget
+    value = getattr(value, "__func__", value)
+    while hasattr(value, "__wrapped__"):
+        value = value.__wrapped__
+    return [value] if isinstance(value, FunctionType) else []
+
+
+class Judge:
+    """A plugin of pytest that, instead of running what was collected once, runs it for each mutant in a child."""
+
+    def __init__(self, mutants: list[Mutant], workers: int, found: dict[str, str]) -> None:
+        self.mutants, self.workers, self.found = mutants, workers, found
+        self.kept, self.noticed = Kept(), dict[Path, Counter[str]]()
+        self.items: list[Any] = []
+        self.failed = ""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self.failed:
-            self.failed = report.nodeid
+            self.failed = report.nodeid.removeprefix("tests/")
 
-    def pytest_collectreport(self, report: Any) -> None:
-        if report.failed and not self.failed:
-            self.failed = f"{report.nodeid} (import)"
+    def pytest_runtestloop(self, session: Any) -> bool:
+        if session.testsfailed:
+            raise SystemExit("tests cannot be collected: run pytest tests/unit/strategies tests/contracts")
+        gc.collect()
+        gc.freeze()
+        self.items = session.items
+        survivors = []
+        for mutant, noticed in self._children(self.mutants, self._named):
+            if noticed:
+                self._note(mutant, noticed)
+            else:
+                survivors.append(mutant)
+        for mutant, noticed in self._children(survivors, self._contracts):
+            self._note(mutant, noticed)
+            if not noticed:
+                print(f"survives: line {mutant.line} of {mutant.key}", flush=True)
+        return True
 
+    def _note(self, mutant: Mutant, noticed: str) -> None:
+        self.found[mutant.key] = self.kept[mutant] = noticed
+        self.noticed.setdefault(mutant.file, Counter())[noticed] += 1
 
-def tests_of(file: Path) -> list[list[str]]:
-    """The tests that speak of a method, those that answer soonest first."""
-    unit = TESTS / "unit" / "strategies"
-    named = sorted(path for path in unit.glob("test_*.py") if _speaks_of(path, file))
-    own = [path for path in named if path.stem == f"test_{file.stem}"] or named[:1]
-    others = [path for path in named if path not in own]
-    name = next((line.split('"')[1] for line in file.read_text().splitlines() if "name: ClassVar[str] =" in line), "")
-    stages = [[str(path) for path in own], [str(path) for path in others], [str(unit / "test_prior_shift.py")]]
-    contracts = [str(TESTS / "contracts"), *(["-k", name] if name else [])]
-    return [*(stage for stage in stages if stage), contracts]
+    def _named(self, file: Path) -> list[Any]:
+        """The tests of a file; what noticed other mutants of it comes first."""
+        tests = [item for path in tests_of(file) for item in self.items if item.path == path]
+        often = self.noticed.get(file, Counter())
+        return sorted(tests, key=lambda item: -often[item.nodeid.removeprefix("tests/")])
 
+    def _contracts(self, file: Path) -> list[Any]:
+        """What every method promises, of this method."""
+        named = tests_of(file)
+        return [item for item in self.items if item.path not in named and method_of(file) in item.name]
 
-def _speaks_of(test: Path, file: Path) -> bool:
-    text = test.read_text(encoding="utf-8")
-    module = ".".join(file.relative_to(METHODS).with_suffix("").parts)
-    classes = [line.split()[1].split("(")[0] for line in file.read_text().splitlines() if line.startswith("class ")]
-    imported = f"strategies.{module} import" in text
-    return imported or test.stem == f"test_{file.stem}" or any(f"import {name}" in text for name in classes)
-
-
-def run(mutant: Mutant, stages: list[list[str]]) -> str:
-    """In this process: the first test that fails, or an empty string."""
-    import pytest
-
-    sys.meta_path.insert(0, _Mutated(mutant))
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 1)
-    os.dup2(sink, 2)
-    for stage in stages:
-        first = _First()
-        code = pytest.main([*QUIET, *stage], plugins=[first])
-        if first.failed:
-            return first.failed.removeprefix("tests/")
-        if code not in (0, 5):  # 5: nothing collected
-            return f"pytest ended with {code}"
-    return ""
-
-
-def each(mutants: list[Mutant], workers: int) -> Iterator[tuple[Mutant, str]]:
-    """(mutant, what noticed it) in the order in which they end; children of one warm process."""
-    waiting, running = list(reversed(mutants)), {}
-    while waiting or running:
-        while waiting and len(running) < workers:
-            mutant = waiting.pop()
-            reading, writing = os.pipe()
-            child = os.fork()
-            if child == 0:
+    def _children(self, mutants: list[Mutant], tests_of: Callable[[Path], list[Any]]) -> Iterator[tuple[Mutant, str]]:
+        """(mutant, what noticed it) in the order in which they end."""
+        waiting, running = list(reversed(mutants)), {}
+        began, ended = time.monotonic(), 0
+        while waiting or running:
+            while waiting and len(running) < self.workers:
+                mutant = waiting.pop()
+                reading, writing = os.pipe()
+                child = os.fork()
+                if child == 0:
+                    os.close(reading)
+                    signal.alarm(SECONDS)
+                    answer = self._judged(mutant, tests_of(mutant.file))
+                    os.write(writing, answer.encode()[:4000] or b"-")
+                    os._exit(0)
+                os.close(writing)
+                running[reading] = (mutant, child)
+            for reading in select.select(list(running), [], [])[0]:
+                mutant, child = running.pop(reading)
+                answer = os.read(reading, 4096).decode()
                 os.close(reading)
-                signal.alarm(SECONDS)
-                answer = run(mutant, tests_of(mutant.file))
-                os.write(writing, answer.encode()[:4000] or b"-")
-                os._exit(0)
-            os.close(writing)
-            running[reading] = (mutant, child)
-        for reading in select.select(list(running), [], [])[0]:
-            mutant, child = running.pop(reading)
-            answer = os.read(reading, 4096).decode()
-            os.close(reading)
-            os.waitpid(child, 0)
-            # A child that dies without a word ran into the alarm or crashed: the tests noticed.
-            yield mutant, {"-": "", "": "ended without an answer"}.get(answer, answer)
+                os.waitpid(child, 0)
+                ended += 1
+                if ended % 50 == 0:
+                    print(f"{ended} of {len(mutants)}, {time.monotonic() - began:.0f} s", flush=True)
+                # A child that dies without a word ran into the alarm or crashed: the tests noticed.
+                yield mutant, {"-": "", "": "ended without an answer"}.get(answer, answer)
+
+    def _judged(self, mutant: Mutant, tests: list[Any]) -> str:
+        """In a child: the first test that fails, or an empty string."""
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        try:
+            put(mutant)
+        except Exception as problem:
+            return f"import ({type(problem).__name__})"
+        for item in tests:
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            if self.failed:
+                return self.failed
+        return ""
+
+
+class Kept:
+    """What earlier runs found, as long as the mutant and the tests that judged it read the same."""
+
+    def __init__(self) -> None:
+        self.found = self._read()
+
+    @staticmethod
+    def _read() -> dict[str, list[str]]:
+        return json.loads(KEPT.read_text()) if KEPT.exists() else {}
+
+    def __getitem__(self, mutant: Mutant) -> str | None:
+        noticed, stamp = self.found.get(mutant.key, ("", ""))
+        return noticed if stamp == self._stamp(mutant, noticed) else None
+
+    def __setitem__(self, mutant: Mutant, noticed: str) -> None:
+        self.found = self._read() | {mutant.key: [noticed, self._stamp(mutant, noticed)]}  # others may run beside
+        KEPT.with_suffix(".new").write_text(json.dumps(self.found, indent=0))
+        KEPT.with_suffix(".new").replace(KEPT)
+
+    def _stamp(self, mutant: Mutant, noticed: str) -> str:
+        judge = TESTS / noticed.partition("::")[0]
+        paths = [judge] if judge.is_file() else [*tests_of(mutant.file), PRIORS, *sorted(CONTRACTS.glob("*.py"))]
+        return hashlib.sha256(b"".join([mutant.text.encode(), *(p.read_bytes() for p in paths)])).hexdigest()[:16]
 
 
 def main() -> int:
@@ -253,54 +243,56 @@ def main() -> int:
     files = [path for path in files if path.name != "__init__.py"]
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     os.chdir(ROOT)
-    import pytest  # noqa: F401  (imported once, before the children are born)
-    import torch
-
-    torch.set_num_threads(1)
-    for warm in ("sklearn.neighbors", "imblearn.over_sampling", "timm", "pandas", "hypothesis"):
-        importlib.import_module(warm)
-    gc.freeze()
-    began = time.monotonic()
+    kept = Kept()
     mutants = [mutant for file in files for mutant in mutants_of(file)]
-    results: dict[Path, list[tuple[Mutant, str]]] = {file: [] for file in files}
-    for number, (mutant, noticed) in enumerate(each(mutants, options.workers), 1):
-        results[mutant.file].append((mutant, noticed))
-        if not noticed:
+    found = {mutant.key: noticed for mutant in mutants if (noticed := kept[mutant]) is not None}
+    left = [mutant for mutant in mutants if mutant.key not in found]
+    print(f"{len(mutants)} mutants, {len(left)} to run", flush=True)
+    for mutant in mutants:
+        if found.get(mutant.key) == "":
             print(f"survives: line {mutant.line} of {mutant.key}", flush=True)
-        if number % 25 == 0:
-            print(f"{number} of {len(mutants)}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+    if left:
+        import pytest
+        import torch
+
+        torch.set_num_threads(1)
+        quiet = ["-s", "-o", "addopts=", *(f"-pno:{name}" for name in ("cacheprovider", "terminal"))]
+        tests = dict.fromkeys(path for file in files for path in tests_of(file))
+        pytest.main(
+            [*quiet, *map(str, tests), str(PRIORS), str(CONTRACTS)], plugins=[Judge(left, options.workers, found)]
+        )
     reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) if REASONS.exists() else {}
     if options.table:
-        options.table.write_text(table(results, reasons or {}), encoding="utf-8")
-    survivors = [mutant.key for of in results.values() for mutant, noticed in of if not noticed]
+        options.table.write_text(table(mutants, found, reasons or {}), encoding="utf-8")
+    survivors = [mutant.key for mutant in mutants if not found.get(mutant.key)]
     unexplained = [key for key in survivors if key not in (reasons or {})]
     print(f"{len(mutants)} mutants, {len(mutants) - len(survivors)} noticed, {len(unexplained)} survive unexplained")
     return 1 if unexplained else 0
 
 
-def table(results: dict[Path, list[tuple[Mutant, str]]], reasons: dict[str, str]) -> str:
-    total = sum(map(len, results.values()))
-    noticed = sum(bool(by) for of in results.values() for _, by in of)
+def table(mutants: list[Mutant], found: dict[str, str], reasons: dict[str, str]) -> str:
+    noticed = sum(bool(found.get(mutant.key)) for mutant in mutants)
+    files = list(dict.fromkeys(mutant.file for mutant in mutants))
     lines = [
         f"# Mechanical mutation of the methods, {date.today().isoformat()}",
         "",
-        f"`make mutants`: {total} mutants in {len(results)} files, {noticed} noticed by a named test, "
-        f"{total - noticed} survive, each with its reason below.",
+        f"`make mutants`: {len(mutants)} mutants in {len(files)} files, {noticed} noticed by a named test, "
+        f"{len(mutants) - noticed} survive, each with its reason below.",
         "",
         "| file | mutants | noticed | by (test that noticed most) |",
         "|---|---|---|---|",
     ]
-    for file, of in results.items():
-        by = [noticed.split("[")[0] for _, noticed in of if noticed]
-        most = max(set(by), key=by.count) if by else "-"
+    for file in files:
+        of = [found.get(mutant.key, "") for mutant in mutants if mutant.file == file]
+        by = [test.partition("[")[0] for test in of if test]
+        most = max(sorted(set(by)), key=by.count) if by else "-"
         lines.append(f"| {file.relative_to(METHODS)} | {len(of)} | {len(by)} | {most} |")
     lines += ["", "## Survivors", "", "| file, line | change | reason |", "|---|---|---|"]
-    for file, of in results.items():
-        for mutant, by in sorted(of, key=lambda pair: pair[0].line):
-            if not by:
-                change = f"`{mutant.before}` -> `{mutant.after}`".replace("|", "\\|").replace("\n", " ")
-                reason = reasons.get(mutant.key, "**none given**")
-                lines.append(f"| {file.relative_to(METHODS)}, {mutant.line} | {change} | {reason} |")
+    for mutant in mutants:
+        if not found.get(mutant.key):
+            change = f"`{mutant.change}`".replace("|", "\\|").replace("\n", " ")
+            reason = reasons.get(mutant.key, "**none given**")
+            lines.append(f"| {mutant.file.relative_to(METHODS)}, {mutant.line} | {change} | {reason} |")
     return "\n".join([*lines, ""])
 
 
