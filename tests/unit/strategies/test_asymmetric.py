@@ -45,7 +45,7 @@ def test_value_and_gradient_against_timm(plus: float, minus: float, clip: float)
 
 
 def test_a_scalar_loop() -> None:
-    """Ridnik et al. eq. 7, term by term."""
+    """The loss of Ridnik et al., term by term."""
     logits, target = _draw()
     method = Asymmetric(gamma_plus=0.5, gamma_minus=3, clip=0.2)
     expected = torch.zeros(6, 3, dtype=torch.float64)

@@ -34,7 +34,7 @@ def _loss(method: BalancedSoftmax, logits: Tensor, target: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("tau", [0.0, 0.5, 1.0])
 def test_exclusive_against_a_scalar_loop(tau: float) -> None:
-    """Ren et al. eq. 3: -log( n_y e^z_y / sum_j n_j e^z_j ), n to the power tau."""
+    """Ren et al. eq. 4: -log( n_y e^z_y / sum_j n_j e^z_j ), n to the power tau."""
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = [0, 1, 2, 2]
     expected = 0.0

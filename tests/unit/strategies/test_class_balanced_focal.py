@@ -46,7 +46,7 @@ def _loss(kind: str, *strategies: Strategy) -> tuple[Tensor, Tensor]:
 
 
 def _effective(n: int, beta: float) -> float:
-    return sum(beta**i for i in range(n))  # Cui et al. eq. 1, as the sum it stands for
+    return sum(beta**i for i in range(n))  # the effective number of Cui et al., as the sum it stands for
 
 
 def test_exclusive_against_a_scalar_loop() -> None:

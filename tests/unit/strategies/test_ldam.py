@@ -40,7 +40,7 @@ def test_margins_by_hand() -> None:
 
 
 def test_exclusive_against_a_scalar_loop() -> None:
-    """Cao et al. eq. 11-12, term by term."""
+    """Cao et al. eq. 12-13, term by term."""
     logits = 2 * torch.randn(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     labels = [0, 1, 2, 2, 1, 0]
     margins = [0.2, 1 / 3, 0.5]

@@ -28,8 +28,8 @@ class LogitAdjustment(Strategy):
     Evidence: DermaMNIST (MONICA's result files, ResNet-50, one seed): group average 0.729 against 0.673 for plain
     training and 0.778 for the trained form (`balanced_softmax`); tail 0.615 against 0.441.
     Raises: `ConfigError` RS-C34 for tau outside its range.
-    Source: Menon et al. 2021, "Long-tail learning via logit adjustment", eq. 9. The independent form is ours: the
-    two-class case.
+    Source: Menon et al. 2021, "Long-tail learning via logit adjustment", post-hoc. The independent form is ours:
+    the two-class case.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
@@ -42,7 +42,7 @@ class LogitAdjustment(Strategy):
 
     name: ClassVar[str] = "logit_adjustment"
     place: ClassVar[Place] = "decisions"
-    source: ClassVar[str] = "Menon et al. 2021, eq. 9"
+    source: ClassVar[str] = "Menon et al. 2021, post-hoc logit adjustment"
 
     def __init__(self, *, tau: float = 1.0) -> None:
         self.tau = number(self.name, "tau", tau, 0, 10)

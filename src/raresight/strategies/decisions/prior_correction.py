@@ -39,9 +39,9 @@ class PriorCorrection(Strategy):
     stated prevalence, which it takes out since it judges on the validation part.
     Raises: `ConfigError` RS-C34 for classes or numbers that are not as above, RS-C35 where a method of the arm has no
     log-prior shift (focal loss, LDAM, ...).
-    Source: Saerens et al. 2002, "Adjusting the outputs of a classifier to new a priori probabilities", eq. 2.4; King
-    and Zeng 2001, "Logistic regression in rare events data", section 4.1 (independent). We differ in taking the
-    prevalence that the model learned from the arm's methods instead of from a sample.
+    Source: Saerens et al. 2002, "Adjusting the outputs of a classifier to new a priori probabilities" (known new ones);
+    King and Zeng 2001, "Logistic regression in rare events data", prior correction (independent). We differ in taking
+    the prevalence that the model learned from the arm's methods instead of from a sample.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
@@ -55,7 +55,7 @@ class PriorCorrection(Strategy):
 
     name: ClassVar[str] = "prior_correction"
     place: ClassVar[Place] = "decisions"
-    source: ClassVar[str] = "Saerens et al. 2002, eq. 2.4; King and Zeng 2001, section 4.1"
+    source: ClassVar[str] = "Saerens et al. 2002, known new priors; King and Zeng 2001, prior correction"
 
     def __init__(self, *, prevalence: Mapping[str, float] | None = None) -> None:
         if prevalence is not None and not (isinstance(prevalence, Mapping) and prevalence):

@@ -34,8 +34,8 @@ class TauNormalisation(Strategy):
     0.257, against 0.164 for plain training and 0.369 for classifier retraining; of the tail (90 images) 0.083, 0.017
     and 0.300.
     Raises: `ConfigError` RS-C34 for tau outside its range.
-    Source: Kang et al. 2020, "Decoupling representation and classifier for long-tailed recognition", section 4.2, eq.
-    4. We differ in the bias: theirs is discarded; ours is divided alike, so that tau 0 is plain training and tau moves
+    Source: Kang et al. 2020, "Decoupling representation and classifier for long-tailed recognition", eq. 3. We
+    differ in the bias: theirs is discarded; ours is divided alike, so that tau 0 is plain training and tau moves
     whole logits. Exclusive labels alone: with independent ones a positive factor for each class changes neither the
     order of cases nor the side of 0 on which they lie. No log-prior shift is defined for tau > 0.
 
@@ -50,7 +50,7 @@ class TauNormalisation(Strategy):
 
     name: ClassVar[str] = "tau_normalisation"
     place: ClassVar[Place] = "decisions"
-    source: ClassVar[str] = "Kang et al. 2020, section 4.2, eq. 4"
+    source: ClassVar[str] = "Kang et al. 2020, tau-normalised classifier, eq. 3"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive",)
     spaces: ClassVar[tuple[int, ...]] = (0,)
 

@@ -48,7 +48,7 @@ class ADASYN(Strategy):
 
     Raises: `ConfigError` for `k` < 1, a target outside (0, 1] or an `own_views` that is not true or false.
 
-    Source: He et al. 2008, ADASYN, section III, algorithm steps 2-6, without its threshold d_th (`advise` judges that).
+    Source: He et al. 2008, ADASYN, its algorithm without the threshold d_th on the degree of imbalance.
     As in imbalanced-learn, j comes from the nearest cases of the class (the paper draws it among the k nearest of all,
     which may hold none), and "lacks" is one class against the rest.
 
@@ -63,7 +63,7 @@ class ADASYN(Strategy):
 
     name: ClassVar[str] = "adasyn"
     place: ClassVar[Place] = "features"
-    source: ClassVar[str] = "He et al. 2008, section III"
+    source: ClassVar[str] = "He et al. 2008, ADASYN"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)
     head_phase: ClassVar[bool] = True

@@ -50,7 +50,7 @@ class BorderlineSMOTE(Strategy):
 
     Raises: `ConfigError` for another kind, `m` or `k` < 1, a target outside (0, 1] or an `own_views` that is no flag.
 
-    Source: Han et al. 2005, Borderline-SMOTE, section 3. i is drawn at random rather than each used equally often, and
+    Source: Han et al. 2005, Borderline-SMOTE, both kinds. i is drawn at random rather than each used equally often, and
     kind 2 draws j as imbalanced-learn does (the paper: the k nearest of the class and the nearest of the others).
 
     >>> z = torch.tensor([[0.0], [1.0], [2.1], [3.0], [4.0], [5.0], [6.0]])
@@ -64,7 +64,7 @@ class BorderlineSMOTE(Strategy):
 
     name: ClassVar[str] = "borderline_smote"
     place: ClassVar[Place] = "features"
-    source: ClassVar[str] = "Han et al. 2005, section 3"
+    source: ClassVar[str] = "Han et al. 2005, Borderline-SMOTE 1 and 2"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)
     head_phase: ClassVar[bool] = True

@@ -41,7 +41,8 @@ class RandomFeatureOversampling(Strategy):
 
     Raises: `ConfigError` for a target outside (0, 1].
 
-    Source: Chawla et al. 2002, section 3 (over-sampling with replacement); as `RandomOverSampler` of imbalanced-learn.
+    Source: Chawla et al. 2002, "SMOTE" (over-sampling with replacement, its comparison); as `RandomOverSampler` of
+    imbalanced-learn.
 
     >>> z = torch.tensor([[0.0], [5.0], [6.0], [7.0]])
     >>> y = torch.eye(2)[[0, 1, 1, 1]]
@@ -54,7 +55,7 @@ class RandomFeatureOversampling(Strategy):
 
     name: ClassVar[str] = "random_feature_oversampling"
     place: ClassVar[Place] = "features"
-    source: ClassVar[str] = "Chawla et al. 2002, section 3"
+    source: ClassVar[str] = "Chawla et al. 2002, over-sampling with replacement"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)
     head_phase: ClassVar[bool] = True

@@ -44,7 +44,7 @@ def safety(
     Ranges and units: shares in [0, 1]; counts are rows of the table.
     A class that is absent or has no synthetic cases has no row. One of fewer than about k / 2 cases cannot be safe.
 
-    Source: the "danger" and "noise" counts of Han et al. 2005, Borderline-SMOTE, section 3, asked of synthetic points.
+    Source: the "danger" and "noise" counts of Han et al. 2005, Borderline-SMOTE, asked of synthetic points.
     """
     table = FeatureTable.of(task, z, y, mask, ids, own_views=False)
     rows = []

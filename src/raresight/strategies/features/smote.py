@@ -47,7 +47,7 @@ class SMOTE(Strategy):
 
     Raises: `ConfigError` for `k` < 1, a target outside (0, 1] or an `own_views` that is not true or false.
 
-    Source: Chawla et al. 2002, SMOTE: Synthetic minority over-sampling technique, section 4.2. As in imbalanced-learn,
+    Source: Chawla et al. 2002, SMOTE: Synthetic minority over-sampling technique. As in imbalanced-learn,
     i is drawn at random rather than each case used equally often, and one gap serves all features (the pseudo-code of
     2002 draws one per feature, and so leaves the line).
 
@@ -62,7 +62,7 @@ class SMOTE(Strategy):
 
     name: ClassVar[str] = "smote"
     place: ClassVar[Place] = "features"
-    source: ClassVar[str] = "Chawla et al. 2002, section 4.2"
+    source: ClassVar[str] = "Chawla et al. 2002, SMOTE"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)
     head_phase: ClassVar[bool] = True

@@ -45,7 +45,7 @@ class BalancedMixup(Strategy):
 
     Raises: `ConfigError` for a negative alpha, and at `fit` where some training labels are unknown.
 
-    Source: Galdran et al. 2021, Balanced-MixUp for highly imbalanced medical image classification, section 2.2; lambda
+    Source: Galdran et al. 2021, Balanced-MixUp for highly imbalanced medical image classification; lambda
     and its side as in the authors' code. We differ: they draw j from the whole training set by a second loader; a
     strategy here sees only the batch (so that every arm reads the same images), so j comes from it and classes are
     balanced among those present. For a class rarer than one in a batch that is less than the paper's 1 / K: with a
@@ -59,7 +59,7 @@ class BalancedMixup(Strategy):
 
     name: ClassVar[str] = "balanced_mixup"
     place: ClassVar[Place] = "inputs"
-    source: ClassVar[str] = "Galdran et al. 2021, section 2.2, within the batch"
+    source: ClassVar[str] = "Galdran et al. 2021, Balanced-MixUp, within the batch"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
 
     def __init__(self, *, alpha: float = 0.2) -> None:

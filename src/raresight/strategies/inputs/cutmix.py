@@ -38,7 +38,7 @@ class CutMix(Strategy):
     Raises: `ConfigError` for a negative alpha or an unknown preset; at `fit` where the preset does not allow it, with
     the preset's reason, and where some training labels are unknown.
 
-    Source: Yun et al. 2019, CutMix, equations 1 and 2 and algorithm A1. We draw one rectangle per pair, the authors'
+    Source: Yun et al. 2019, CutMix. We draw one rectangle per pair, the authors'
     code one per batch.
 
     >>> x, y = torch.rand(4, 3, 16, 16), torch.eye(4)
@@ -49,7 +49,7 @@ class CutMix(Strategy):
 
     name: ClassVar[str] = "cutmix"
     place: ClassVar[Place] = "inputs"
-    source: ClassVar[str] = "Yun et al. 2019, equations 1-2"
+    source: ClassVar[str] = "Yun et al. 2019, CutMix"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)
 

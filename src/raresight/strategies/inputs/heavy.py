@@ -45,9 +45,8 @@ class HeavyAugment(Strategy):
 
     Raises: `ConfigError` for an unknown preset, a setting out of its range, or use before `fit`.
 
-    Source: our own rule; seed text 001, section 4.2 (augmentation "preferentially to the minority class"), with the
-    square root of inverse frequency as in Mahajan et al. 2018, Exploring the limits of weakly supervised pretraining,
-    section 2.2.
+    Source: our own rule (augmentation above all of the minority class), with the square root of inverse frequency as
+    in Mahajan et al. 2018, Exploring the limits of weakly supervised pretraining.
 
     >>> rare, common = [1.0, 0.0], [0.0, 1.0]
     >>> target = torch.tensor([rare] * 4 + [common] * 16)
@@ -59,7 +58,7 @@ class HeavyAugment(Strategy):
 
     name: ClassVar[str] = "heavy_augment"
     place: ClassVar[Place] = "inputs"
-    source: ClassVar[str] = "raresight (own rule); square-root inverse frequency: Mahajan et al. 2018, section 2.2"
+    source: ClassVar[str] = "raresight (own rule); square-root inverse frequency: Mahajan et al. 2018"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)  # elsewhere a label would have to move with the picture
 

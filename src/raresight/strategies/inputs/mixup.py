@@ -38,8 +38,8 @@ class Mixup(Strategy):
 
     Raises: `ConfigError` for a negative alpha, and at `fit` where some training labels are unknown.
 
-    Source: Zhang et al. 2018, mixup: Beyond empirical risk minimization, equation 1. We draw one lambda per pair, as
-    that equation says; the authors' code draws one per batch.
+    Source: Zhang et al. 2018, mixup: Beyond empirical risk minimization. We draw one lambda per pair, as its
+    definition says; the authors' code draws one per batch.
 
     >>> x, y = torch.rand(4, 3, 8, 8), torch.eye(4)
     >>> mixed, soft = Mixup(alpha=0.2).mix_inputs(x, y, torch.Generator().manual_seed(0))
@@ -49,7 +49,7 @@ class Mixup(Strategy):
 
     name: ClassVar[str] = "mixup"
     place: ClassVar[Place] = "inputs"
-    source: ClassVar[str] = "Zhang et al. 2018, equation 1"
+    source: ClassVar[str] = "Zhang et al. 2018, mixup"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
 

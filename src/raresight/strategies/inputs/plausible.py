@@ -38,8 +38,8 @@ class Augment(Strategy):
 
     Raises: `ConfigError` for an unknown preset, a negative strength, or use before `fit` without a preset.
 
-    Source: Shorten and Khoshgoftaar 2019, A survey on image data augmentation for deep learning, sections 3.1 and 3.2;
-    the bounds and their clinical reasons are our own (`core/presets.py`).
+    Source: Shorten and Khoshgoftaar 2019, A survey on image data augmentation for deep learning; the bounds and their
+    clinical reasons are our own (`core/presets.py`).
 
     >>> images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     >>> augment = Augment(preset="dermoscopy")
@@ -50,7 +50,7 @@ class Augment(Strategy):
 
     name: ClassVar[str] = "augment"
     place: ClassVar[Place] = "inputs"
-    source: ClassVar[str] = "Shorten and Khoshgoftaar 2019, sections 3.1-3.2; bounds: raresight core.presets"
+    source: ClassVar[str] = "Shorten and Khoshgoftaar 2019, geometric and colour; bounds: raresight core.presets"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)  # elsewhere a label would have to move with the picture
 

@@ -41,7 +41,7 @@ class Remix(Strategy):
 
     Raises: `ConfigError` for settings out of their ranges, and at `fit` where some training labels are unknown.
 
-    Source: Chou et al. 2020, Remix: Rebalanced mixup, equations 3-5; their kappa 3 and tau 1/2 are the defaults. We
+    Source: Chou et al. 2020, Remix: Rebalanced mixup; their kappa 3 and tau 1/2 are the defaults. We
     differ in one lambda per pair, and in the form for independent labels, which is ours.
 
     >>> target = torch.eye(2)[[0] * 9 + [1]]
@@ -55,7 +55,7 @@ class Remix(Strategy):
 
     name: ClassVar[str] = "remix"
     place: ClassVar[Place] = "inputs"
-    source: ClassVar[str] = "Chou et al. 2020, equations 3-5"
+    source: ClassVar[str] = "Chou et al. 2020, Remix"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
     spaces: ClassVar[tuple[int, ...]] = (0,)
 

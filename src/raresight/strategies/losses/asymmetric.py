@@ -34,7 +34,7 @@ class Asymmetric(Strategy):
     Evidence: none found by us on medical images with intervals; one of the eight arms of the seed study on
     ChestX-ray14 (arXiv 2204.01729), of which only the abstract was available to us.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
-    Source: Ridnik et al. 2021 (Ben-Baruch et al. 2020), "Asymmetric loss for multi-label classification", eq. 4-7. The
+    Source: Ridnik et al. 2021 (Ben-Baruch et al. 2020), "Asymmetric loss for multi-label classification" (ASL). The
     authors' code offers to detach the factors; its gradient analysis and the stored code do not, and neither do we. We
     differ in the mean over known labels (theirs: the sum). No log-prior shift is defined.
 
@@ -47,7 +47,7 @@ class Asymmetric(Strategy):
 
     name: ClassVar[str] = "asymmetric"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Ridnik et al. 2021, eq. 4-7"
+    source: ClassVar[str] = "Ridnik et al. 2021, asymmetric loss (ASL) with probability shifting"
     kinds: ClassVar[tuple[Kind, ...]] = ("independent",)
 
     def __init__(self, *, gamma_plus: float = 1.0, gamma_minus: float = 4.0, clip: float = 0.05) -> None:

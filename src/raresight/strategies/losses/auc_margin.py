@@ -35,7 +35,7 @@ class AUCMargin(Strategy):
     example got 0.9054 on validation (issue 33). None found by us on rare findings with intervals.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
     Source: Zhao et al. 2011, "Online AUC maximization" (pairs with a hinge); Yuan et al. 2021, "Large-scale robust deep
-    AUC maximization", section 3 (AUC margin loss: squared hinge, margin, sigmoid scores). We differ from Yuan: there
+    AUC maximization" (AUC margin loss: squared hinge, margin, sigmoid scores). We differ from Yuan: there
     the hinge acts on the difference of the two *means* and the variances within each side are added, as a min-max
     problem with its own optimiser; here it acts on each pair of the batch, so a pair that is ordered well is left
     alone. The mixture with cross-entropy stands for their pre-training by it. No log-prior shift is defined for
@@ -51,7 +51,7 @@ class AUCMargin(Strategy):
 
     name: ClassVar[str] = "auc_margin"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Zhao et al. 2011; Yuan et al. 2021, section 3"
+    source: ClassVar[str] = "Zhao et al. 2011, pairwise hinge; Yuan et al. 2021, AUC margin loss"
     kinds: ClassVar[tuple[Kind, ...]] = ("independent",)
     spaces: ClassVar[tuple[int, ...]] = (0,)
     takes_weights: ClassVar[bool] = False

@@ -30,8 +30,9 @@ class BalancedSoftmax(Strategy):
     Evidence: DermaMNIST (MONICA's result files, ResNet-50, one seed): group average 0.778 against 0.673 for plain
     training and 0.729 for the post-hoc shift. The trained form with its sign reversed, in the same files: 0.644.
     Raises: `ConfigError` RS-C34 for tau outside its range.
-    Source: Ren et al. 2020, "Balanced meta-softmax", eq. 3-4 (tau 1); Menon et al. 2021, "Long-tail learning via logit
-    adjustment", eq. 10 (any tau). The independent form is ours: the two-class case of the same derivation.
+    Source: Ren et al. 2020, "Balanced meta-softmax", eq. 4 (tau 1); Menon et al. 2021, "Long-tail learning via logit
+    adjustment", logit adjusted softmax cross-entropy (any tau). The independent form is ours: the two-class case of the
+    same derivation.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
@@ -44,7 +45,7 @@ class BalancedSoftmax(Strategy):
 
     name: ClassVar[str] = "balanced_softmax"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Ren et al. 2020, eq. 3-4; Menon et al. 2021, eq. 10"
+    source: ClassVar[str] = "Ren et al. 2020, eq. 4; Menon et al. 2021, logit adjusted softmax cross-entropy"
 
     def __init__(self, *, tau: float = 1.0) -> None:
         self.tau = number(self.name, "tau", tau, 0, 10)

@@ -32,10 +32,10 @@ class ClassBalancedFocal(Strategy):
     Evidence: NIH-CXR-LT (600 balanced test images; LongTailCXR's README): mean accuracy of head, medium and tail groups
     0.274, against 0.153 for focal and 0.309 for class-balanced softmax without focus.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
-    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", section 4.3. We differ in the
-    normalisation (theirs: sum of weights = K) and, for exclusive labels, in softmax (theirs: a sigmoid for each class,
-    all weighted by the case's class); independent labels have no case class, so each side counts its own labels. No
-    log-prior shift is defined for gamma > 0.
+    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", class-balanced focal loss. We
+    differ in the normalisation (theirs: sum of weights = K) and, for exclusive labels, in softmax (theirs: a sigmoid
+    for each class, all weighted by the case's class); independent labels have no case class, so each side counts its
+    own labels. No log-prior shift is defined for gamma > 0.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
@@ -48,7 +48,7 @@ class ClassBalancedFocal(Strategy):
 
     name: ClassVar[str] = "class_balanced_focal"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Cui et al. 2019, section 4.3"
+    source: ClassVar[str] = "Cui et al. 2019, class-balanced focal loss"
 
     def __init__(self, *, gamma: float = 2.0, beta: float = 0.9999) -> None:
         self.gamma = number(self.name, "gamma", gamma, 0, 20)

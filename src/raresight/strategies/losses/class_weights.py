@@ -44,9 +44,9 @@ class ClassWeights(Strategy):
     0.288 against 0.164 for plain training. HAM10000, by lesion, 3 seeds (a small published study): balanced accuracy
     0.629 against 0.554, but macro-F1 0.510 against 0.578.
     Raises: `ConfigError` RS-C34 for a scheme or beta outside these ranges.
-    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples", eq. 2-3 (`effective`); King and
-    Zeng 2001, section 4 (`inverse`, weights by sampling fraction). We differ from Cui in the normalisation (theirs:
-    sum of weights = K) and in giving independent negatives their own weight.
+    Source: Cui et al. 2019, "Class-balanced loss based on effective number of samples" (`effective`); King and Zeng
+    2001, "Logistic regression in rare events data" (`inverse`, weighting by sampling fraction). We differ from Cui in
+    the normalisation (theirs: sum of weights = K) and in giving independent negatives their own weight.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
@@ -59,7 +59,7 @@ class ClassWeights(Strategy):
 
     name: ClassVar[str] = "class_weights"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Cui et al. 2019, eq. 2-3; King and Zeng 2001, section 4"
+    source: ClassVar[str] = "Cui et al. 2019, effective number of samples; King and Zeng 2001, weighting"
 
     def __init__(self, *, scheme: Scheme = "inverse", beta: float = 0.999) -> None:
         self.scheme = choice(self.name, "scheme", scheme, SCHEMES)

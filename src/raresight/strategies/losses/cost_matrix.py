@@ -37,8 +37,8 @@ class CostWeights(Strategy):
     Evidence: none found by us on medical images with stated clinical costs.
     Raises: `ConfigError` RS-C34 for costs outside these ranges, classes that the task does not have, or a matrix with
     independent labels.
-    Source: Elkan 2001, "The foundations of cost-sensitive learning", section 3 (weights in proportion to cost); Ting
-    2002, "An instance-weighting method to induce cost-sensitive trees", eq. 1-2 (a matrix reduced to the sum of its
+    Source: Elkan 2001, "The foundations of cost-sensitive learning" (weights in proportion to cost); Ting
+    2002, "An instance-weighting method to induce cost-sensitive trees" (a matrix reduced to the sum of its
     rows, mean weight 1). We take the mean of a row, in the same proportions.
 
     >>> import torch
@@ -52,7 +52,7 @@ class CostWeights(Strategy):
 
     name: ClassVar[str] = "cost_weights"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Elkan 2001, section 3; Ting 2002, eq. 1-2"
+    source: ClassVar[str] = "Elkan 2001, weights by cost; Ting 2002, instance weighting"
 
     def __init__(self, *, costs: Mapping[str, float | Mapping[str, float]] | None = None) -> None:
         if costs is not None and not isinstance(costs, Mapping):

@@ -34,8 +34,8 @@ class Dice(Strategy):
     Evidence: planted lesions, 0.044 % of the elements, 160 steps, one seed, measured by us: Dice over the batch found
     all lesions with 1.0 false alarm an image, cross-entropy none. For whole images: none found by us.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
-    Source: Milletari et al. 2016, "V-Net", section 3 (Dice loss). We differ: sums of p and y below the line, not of
-    their squares, as in Drozdzal et al. 2016, eq. 2; all classes count, a background among them. No log-prior shift is
+    Source: Milletari et al. 2016, "V-Net" (Dice loss). We differ: sums of p and y below the line, not of their squares,
+    as in the Dice loss of Drozdzal et al. 2016; all classes count, a background among them. No log-prior shift is
     defined.
 
     >>> import torch
@@ -49,7 +49,7 @@ class Dice(Strategy):
 
     name: ClassVar[str] = "dice"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Milletari et al. 2016, section 3; Drozdzal et al. 2016, eq. 2"
+    source: ClassVar[str] = "Milletari et al. 2016, Dice loss; Drozdzal et al. 2016, Dice loss"
     rowwise: ClassVar[bool] = False
 
     def __init__(self, *, smooth: float = 0.0, per_image: bool = False) -> None:

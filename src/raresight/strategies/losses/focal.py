@@ -32,8 +32,9 @@ class Focal(Strategy):
     0.153 against 0.164 for plain training. DermaMNIST (MONICA's result files, ResNet-50, one seed): group average
     0.717 against 0.673.
     Raises: `ConfigError` RS-C34 for values outside these ranges, and for alpha with exclusive labels.
-    Source: Lin et al. 2017, "Focal loss for dense object detection", eq. 4-5. We differ in the mean over known labels
-    (theirs: over assigned anchors) and in alpha being off by default. No log-prior shift is defined for gamma > 0.
+    Source: Lin et al. 2017, "Focal loss for dense object detection", and its alpha-balanced form. We differ in the mean
+    over known labels (theirs: over assigned anchors) and in alpha being off by default. No log-prior shift is defined
+    for gamma > 0.
 
     >>> import torch
     >>> method = Focal(gamma=2)
@@ -45,7 +46,7 @@ class Focal(Strategy):
 
     name: ClassVar[str] = "focal"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Lin et al. 2017, eq. 4-5"
+    source: ClassVar[str] = "Lin et al. 2017, focal loss and its alpha-balanced form"
 
     def __init__(self, *, gamma: float = 2.0, alpha: float | None = None) -> None:
         self.gamma = number(self.name, "gamma", gamma, 0, 20)

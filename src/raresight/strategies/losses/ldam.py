@@ -32,7 +32,7 @@ class LDAM(Strategy):
     0.228 against 0.164 for plain training, 0.361 with deferred class-balanced weights. DermaMNIST (MONICA's result
     files, ResNet-50, one seed): group average 0.698 against 0.673.
     Raises: `ConfigError` RS-C34 for max_margin outside its range.
-    Source: Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware margin loss", eq. 11-13. We
+    Source: Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware margin loss", eq. 12-13. We
     differ: their code normalises features and head and multiplies logits by s = 30; our head is a plain linear layer
     which learns its scale, so no s is needed. Their deferred re-weighting is another method. The independent form is
     ours. No log-prior shift is defined for a margin above 0.
@@ -48,7 +48,7 @@ class LDAM(Strategy):
 
     name: ClassVar[str] = "ldam"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Cao et al. 2019, eq. 11-13"
+    source: ClassVar[str] = "Cao et al. 2019, eq. 12-13"
 
     def __init__(self, *, max_margin: float = 0.5) -> None:
         self.max_margin = number(self.name, "max_margin", max_margin, 0, 10)

@@ -35,9 +35,9 @@ class Uncertainty(Strategy):
     Evidence: none found by us with figures; an arm of the seed study on ChestX-ray14 (arXiv 2204.01729), of which only
     the abstract was available to us.
     Raises: `ConfigError` RS-C34 for lr outside its range.
-    Source: Kendall et al. 2018, "Multi-task learning using uncertainty to weigh losses", eq. 10, s = log sigma^2. We
-    differ in + s where the paper has + s / 2 (which doubles all weights at rest alike), in s having a step of its own
-    (theirs: the optimiser's) and in the bound. The shift is 0: both sides of a class weigh alike.
+    Source: Kendall et al. 2018, "Multi-task learning using uncertainty to weigh losses", for classification, s = log
+    sigma^2. We differ in + s where the paper has + s / 2 (which doubles all weights at rest alike), in s having a step
+    of its own (theirs: the optimiser's) and in the bound. The shift is 0: both sides of a class weigh alike.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
@@ -52,7 +52,7 @@ class Uncertainty(Strategy):
 
     name: ClassVar[str] = "uncertainty"
     place: ClassVar[Place] = "losses"
-    source: ClassVar[str] = "Kendall et al. 2018, eq. 10"
+    source: ClassVar[str] = "Kendall et al. 2018, uncertainty weights for classification"
     kinds: ClassVar[tuple[Kind, ...]] = ("independent",)
     rowwise: ClassVar[bool] = False  # each run has weights of its own
 

@@ -40,7 +40,7 @@ class RandomOversampling(Strategy):
 
     Raises: `ConfigError` RS-C34 for a target outside (0, 1].
 
-    Source: imbalanced-learn's RandomOverSampler for the counts n'_c; Gupta et al. 2019, "LVIS", appendix B.2, for the
+    Source: imbalanced-learn's RandomOverSampler for the counts n'_c; Gupta et al. 2019, "LVIS", for the
     largest repeat factor of an image's classes (theirs is max(1, sqrt(t / f_c)) of the image frequency f_c).
 
     >>> import torch
@@ -54,7 +54,7 @@ class RandomOversampling(Strategy):
 
     name: ClassVar[str] = "random_oversampling"
     place: ClassVar[Place] = "sampling"
-    source: ClassVar[str] = "imbalanced-learn, RandomOverSampler; Gupta et al. 2019, appendix B.2"
+    source: ClassVar[str] = "imbalanced-learn, RandomOverSampler; Gupta et al. 2019, repeat factor sampling"
     spaces: ClassVar[tuple[int, ...]] = (0,)
 
     def __init__(self, *, target: str | float = "balance") -> None:

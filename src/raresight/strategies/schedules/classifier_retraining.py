@@ -29,8 +29,8 @@ class ClassifierRetraining(Strategy):
     0.369 against 0.164 for plain training, tail 0.300 against 0.017 (90 images). DermaMNIST (MONICA's result files,
     ResNet-50, one seed): group average 0.773 against 0.673, balanced accuracy 0.746 against 0.616.
     Raises: nothing.
-    Source: Kang et al. 2020, "Decoupling representation and classifier for long-tailed recognition", section 4.1 (cRT),
-    eq. 1 with q = 0. We differ in working on features extracted once (no augmentation in phase 2).
+    Source: Kang et al. 2020, "Decoupling representation and classifier for long-tailed recognition", classifier
+    re-training (cRT), eq. 1 with q = 0. We differ in working on features extracted once (no augmentation in phase 2).
 
     >>> import torch
     >>> model = torch.nn.Module()
@@ -42,7 +42,7 @@ class ClassifierRetraining(Strategy):
 
     name: ClassVar[str] = "classifier_retraining"
     place: ClassVar[Place] = "schedules"
-    source: ClassVar[str] = "Kang et al. 2020, section 4.1 and eq. 1"
+    source: ClassVar[str] = "Kang et al. 2020, classifier re-training (cRT), eq. 1"
     spaces: ClassVar[tuple[int, ...]] = (0,)
     head_phase: ClassVar[bool] = True
 

@@ -31,11 +31,11 @@ class DeferredReweighting(Strategy):
     0.361 for class-balanced LDAM with it, 0.228 for LDAM alone, 0.164 for plain training. In a replication cut from 60
     epochs to 10 it never started and three such arms came out identical.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
-    Source: Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware margin loss", algorithm 1
-    (theirs: from epoch 160 of 200, effective number with beta 0.9999). We differ in the normalisation (mean weight over
-    training labels 1, theirs a sum of K), in giving independent negatives their own weight, and in not lowering the
-    learning rate at e0. The log-prior shift is that of the final weights, as if all training had been weighted by them:
-    exact at the optimum, too large where training ends before it is reached.
+    Source: Cao et al. 2019, "Learning imbalanced datasets with label-distribution-aware margin loss", deferred
+    re-weighting (theirs: from epoch 160 of 200, effective number with beta 0.9999). We differ in the normalisation
+    (mean weight over training labels 1, theirs a sum of K), in giving independent negatives their own weight, and in
+    not lowering the learning rate at e0. The log-prior shift is that of the final weights, as if all training had been
+    weighted by them: exact at the optimum, too large where training ends before it is reached.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
@@ -48,7 +48,7 @@ class DeferredReweighting(Strategy):
 
     name: ClassVar[str] = "deferred_reweighting"
     place: ClassVar[Place] = "schedules"
-    source: ClassVar[str] = "Cao et al. 2019, algorithm 1"
+    source: ClassVar[str] = "Cao et al. 2019, deferred re-weighting (DRW)"
 
     def __init__(self, *, start: float = 0.8, scheme: Scheme = "effective", beta: float = 0.9999) -> None:
         self.start = number(self.name, "start", start, 0, 1)

@@ -33,8 +33,9 @@ class EMA(Strategy):
     Evidence: none found by us on rare classes. Cost, measured by us (ResNet-18, 64 px): 1.02 times a plain step, 1.01
     with `every: 8`.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
-    Source: Polyak and Juditsky 1992, eq. 2 (averaging); Tarvainen and Valpola 2017, "Mean teachers", section 2
-    (exponential). We differ in the warm-up of d_t, which is that of TensorFlow's ExponentialMovingAverage.
+    Source: Polyak and Juditsky 1992, "Acceleration of stochastic approximation by averaging"; Tarvainen and Valpola
+    2017, "Mean teachers" (exponential). We differ in the warm-up of d_t, which is that of TensorFlow's
+    ExponentialMovingAverage.
 
     >>> import torch
     >>> model = torch.nn.Linear(1, 1, bias=False)
@@ -49,7 +50,7 @@ class EMA(Strategy):
 
     name: ClassVar[str] = "ema"
     place: ClassVar[Place] = "schedules"
-    source: ClassVar[str] = "Polyak and Juditsky 1992, eq. 2; Tarvainen and Valpola 2017, section 2"
+    source: ClassVar[str] = "Polyak and Juditsky 1992, averaging; Tarvainen and Valpola 2017, mean teacher"
 
     def __init__(self, *, decay: float = 0.999, every: int = 1) -> None:
         self.decay = number(self.name, "decay", decay, 0, 1, below_high=True)

@@ -33,8 +33,8 @@ class SAM(Strategy):
     seed): group average 0.637 for LDAM with it and 90 epochs, 0.698 for LDAM alone and 50. Cost of a step, measured by
     us (ResNet-18, 64 px): 2.0 times a plain one. None found by us on medical images with intervals.
     Raises: `ConfigError` RS-C34 for rho outside its range.
-    Source: Foret et al. 2021, "Sharpness-aware minimization", eq. 2-3 and algorithm 1. No difference in the formula;
-    the training loop replays mixing and dropout in the second pass and moves batch-norm statistics once.
+    Source: Foret et al. 2021, "Sharpness-aware minimization", the algorithm for the 2-norm. No difference in the
+    formula; the training loop replays mixing and dropout in the second pass and moves batch-norm statistics once.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([1.0]))
@@ -50,7 +50,7 @@ class SAM(Strategy):
 
     name: ClassVar[str] = "sam"
     place: ClassVar[Place] = "steps"
-    source: ClassVar[str] = "Foret et al. 2021, eq. 2-3, algorithm 1"
+    source: ClassVar[str] = "Foret et al. 2021, SAM with the 2-norm"
 
     def __init__(self, *, rho: float = 0.05) -> None:
         self.rho = number(self.name, "rho", rho, 0, 10)
