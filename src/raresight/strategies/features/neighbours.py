@@ -1,7 +1,13 @@
 """Exact nearest neighbours among rows of a feature table, block by block, without copying the table.
 
-Candidates come from |q - z|^2 = |q|^2 + |z|^2 - 2 q.z, one matrix product a block, centred so that little cancels; the
-best k and a few to spare are measured again by their differences.
+Candidates come from |q - z|^2 = |q|^2 + |z|^2 - 2 q.z, one matrix product a block, centred so that little cancels, and
+are measured again by their differences. What is ranked is not that sum but a bound below the true distance, whatever
+the rounding: with S = |q| + |z| the sum is wrong by at most e S^2 <= 2 e (|q|^2 + |z|^2), so
+
+    |q - z|^2  >=  (1 - 2 e) (|q|^2 + |z|^2) - 2 q.z.
+
+Where the k-th measured distance is no larger than the bound of every row that was not measured, no neighbour was
+missed. Where that cannot be said (near copies, tight groups far apart) all rows are measured by their differences.
 """
 
 from __future__ import annotations
@@ -10,10 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from raresight.strategies.features.shortlist import Shortlist
+
 BLOCK = 512  # rows that meet rows at a time: 1 MiB of distances; larger blocks are no faster
+AHEAD = 4  # blocks that a block meets while it is at hand
 MEASURED = 128  # queries whose candidates are measured exactly at a time: k + 5 rows of features each
-SPARE = 4  # candidates kept beyond k, so that rounding in the fast distances cannot cost a true neighbour
-STRIDE = 8  # distances of which only the smallest is looked at before any of them is ranked
+SPARE = 4  # candidates beyond those that k needs, so that the bound of the rest lies above the k-th distance
+INPUT_ROUNDING = {"highest": 0.0, "high": 2.0**-10, "medium": 2.0**-7}  # of factors, by torch's matmul precision
 
 
 def nearest_rows(
@@ -30,18 +39,11 @@ def nearest_rows(
     group = torch.arange(len(z), device=z.device) if group is None else group
     largest = _largest(group, among)
     centre = _mean(z, among)
-    found = [
-        _measured(
-            part,
-            z,
-            among[_candidates(part, z, among, centre, largest * (k + exclude.shape[1]) + SPARE)],
-            k,
-            barred,
-            group,
-            once=largest > 1,
-        )
-        for part, barred in zip(query.split(BLOCK), exclude.split(BLOCK), strict=True)
-    ]
+    n = largest * (k + exclude.shape[1]) + SPARE
+    found = []
+    for part, barred in zip(query.split(BLOCK), exclude.split(BLOCK), strict=True):
+        near, beyond = _candidates(part, z, among, centre, n)
+        found.append(_sure(part, z, among, near, beyond, k, barred, group, largest))
     row, distance = (torch.cat(column) for column in zip(*found, strict=True))
     return row, distance
 
@@ -60,11 +62,11 @@ def neighbours_within(z: Tensor, rows: Tensor, k: int, *, group: Tensor | None =
     """
     group = torch.arange(len(z), device=z.device) if group is None else group
     largest = _largest(group, rows)
-    place = _candidates_within(z, rows, largest * (k + 1) + SPARE)
-    found = [
-        _measured(z[part], z, rows[near], k, group[part].unsqueeze(1), group, once=largest > 1)[0]
-        for part, near in zip(rows.split(BLOCK), place.split(BLOCK), strict=True)
-    ]
+    lists = _candidates_within(z, rows, largest * (k + 1) + SPARE)
+    found = []
+    for part, near in zip(rows.split(BLOCK), lists, strict=True):
+        places = near.places()
+        found.append(_sure(z[part], z, rows, places, near.bar, k, group[part].unsqueeze(1), group, largest)[0])
     return torch.cat(found) if found else rows.new_empty((0, k))
 
 
@@ -74,68 +76,78 @@ def lacking(near: Tensor, has: Tensor) -> tuple[Tensor, Tensor]:
     return (there & ~has[near]).sum(1), there.sum(1)
 
 
-def _candidates(query: Tensor, z: Tensor, among: Tensor, centre: Tensor, n: int) -> Tensor:
-    """Places in `among` of the `n` rows (or all, if fewer) that the fast distances put nearest: `(Q, n)` int64."""
-    centred = query.float() - centre
-    best, place = _nothing(len(query), z)
-    for part in torch.arange(len(among), device=z.device).split(BLOCK):
-        candidate = z[among[part]].float().sub_(centre)
-        distance = torch.addmm(candidate.square().sum(1), centred, candidate.T, alpha=-2)  # without |q|^2: same order
-        best, place = _merge(best, place, distance, int(part[0]), n)
-    return place.long()
+def _rounding(width: int) -> float:
+    """2 e of the bound: sums of `width` products in float32, centring and norms (8 more), and factors cut short."""
+    unit = 2.0**-24
+    return 2 * ((width + 8) * unit / (1 - (width + 8) * unit) + INPUT_ROUNDING[torch.get_float32_matmul_precision()])
 
 
-def _candidates_within(z: Tensor, rows: Tensor, n: int) -> Tensor:
-    """As `_candidates`, of all `rows` among themselves: `(A, n)`."""
-    centre = _mean(z, rows)
-    blocks = rows.split(BLOCK)
-    kept = [_nothing(len(block), z) for block in blocks]
-    for i, block in enumerate(blocks):
-        one = z[block].float().sub_(centre)
-        square = one.square().sum(1, keepdim=True)
-        for j in range(i, len(blocks)):
-            other = one if i == j else z[blocks[j]].float().sub_(centre)
-            distance = torch.addmm(other.square().sum(1), one, other.T, alpha=-2).add_(square)
-            kept[i] = _merge(*kept[i], distance, j * BLOCK, n)
-            if i != j:
-                kept[j] = _merge(*kept[j], distance.T.contiguous(), i * BLOCK, n)
-    return torch.cat([place for _, place in kept]).long() if kept else rows.new_empty((0, n))
+def _candidates(query: Tensor, z: Tensor, among: Tensor, centre: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Places in `among` of the `n` rows (or all, if fewer) whose bounds are smallest, and the least bound of the rest.
 
-
-def _nothing(n_queries: int, z: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty((n_queries, 0), device=z.device), torch.empty((n_queries, 0), dtype=torch.int32, device=z.device)
-
-
-def _merge(best: Tensor, place: Tensor, distance: Tensor, first: int, n: int) -> tuple[Tensor, Tensor]:
-    """The `n` smallest of those kept and those of a block whose columns are the places from `first` on."""
-    near, column = _smallest(distance, n)
-    best, place = torch.cat((best, near), 1), torch.cat((place, (column + first).int()), 1)
-    if best.shape[1] > n:
-        best, order = best.topk(n, largest=False, sorted=False)
-        place = place.gather(1, order)
-    return best, place
-
-
-def _smallest(distance: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The `n` smallest of each row (or all, if fewer), with their columns, in any order.
-
-    The columns are cut into strands of `STRIDE`. The n smallest lie in the n strands with the smallest minima: a value
-    of another strand has n minima, each of its own strand, that are no larger.
+    Shapes: `(Q, n)` int64, `(Q,)` (infinity where there is no rest).
     """
-    width = distance.shape[1]
-    strands = width // STRIDE
-    if strands <= 2 * n:
-        return distance.topk(min(n, width), largest=False, sorted=False)
-    whole = strands * STRIDE
-    minima = distance[:, :whole].unflatten(1, (STRIDE, strands)).amin(1)
-    strand = minima.topk(n, largest=False, sorted=False).indices
-    offset = torch.arange(0, whole, strands, device=distance.device)
-    column = (strand.unsqueeze(2) + offset).flatten(1)
-    if whole < width:
-        rest = torch.arange(whole, width, device=distance.device).expand(len(distance), -1)
-        column = torch.cat((column, rest), 1)
-    near, order = distance.gather(1, column).topk(n, largest=False, sorted=False)
-    return near, column.gather(1, order)
+    kept = 1 - _rounding(z.shape[1])
+    centred = query.float() - centre
+    near = Shortlist(len(query), n, z.device)
+    for part in torch.arange(len(among), device=z.device).split(BLOCK):
+        row = z.index_select(0, among[part]).float().sub_(centre)
+        near.meet(torch.addmm(kept * row.square().sum(1), centred, row.T, alpha=-2), int(part[0]))  # same order
+    places = near.places()
+    return places, near.bar + kept * centred.square().sum(1)
+
+
+def _candidates_within(z: Tensor, rows: Tensor, n: int) -> list[Shortlist]:
+    """As `_candidates`, of all `rows` among themselves, block by block."""
+    centre, kept = _mean(z, rows), 1 - _rounding(z.shape[1])
+    blocks = rows.split(BLOCK)
+    lists = [Shortlist(len(block), n, z.device) for block in blocks]
+
+    def centred(block: Tensor) -> tuple[Tensor, Tensor]:
+        row = z.index_select(0, block).float().sub_(centre)
+        return row, row.square().sum(1).mul_(kept)
+
+    for first in range(0, len(blocks), AHEAD):
+        here = [centred(block) for block in blocks[first : first + AHEAD]]
+        for j in range(first, len(blocks)):
+            other, other_square = here[j - first] if j - first < len(here) else centred(blocks[j])
+            for i, (one, square) in enumerate(here[: j - first + 1], first):
+                bound = torch.addmm(other_square, one, other.T, alpha=-2).add_(square.unsqueeze(1))
+                lists[i].meet(bound, j * BLOCK)
+                if i != j:
+                    lists[j].meet(bound.T.contiguous(), i * BLOCK)
+    return lists
+
+
+def _sure(
+    query: Tensor,
+    z: Tensor,
+    among: Tensor,
+    near: Tensor,
+    beyond: Tensor,
+    k: int,
+    exclude: Tensor,
+    group: Tensor,
+    largest: int,
+) -> tuple[Tensor, Tensor]:
+    """The nearest `k` of the candidates `near` (places in `among`); of all `among` where the rest may be nearer."""
+    row, distance = _measured(query, z, among[near], k, exclude, group, once=largest > 1)
+    farthest = distance[:, -1]
+    unsure = ((farthest.square() * (1 + _rounding(z.shape[1])) > beyond) & (farthest > 0)).nonzero().squeeze(1)
+    for part in unsure.split(BLOCK) if len(unsure) else ():
+        near = _measured_all(query[part], z, among, largest * (k + exclude.shape[1]) + SPARE)
+        row[part], distance[part] = _measured(query[part], z, among[near], k, exclude[part], group, once=largest > 1)
+    return row, distance
+
+
+def _measured_all(query: Tensor, z: Tensor, among: Tensor, n: int) -> Tensor:
+    """Places in `among` of the `n` rows at the smallest distances, each measured by its differences: `(Q, n)`."""
+    near = Shortlist(len(query), n, z.device)
+    for part in torch.arange(len(among), device=z.device).split(BLOCK):
+        row = z.index_select(0, among[part]).float()
+        distance = torch.cdist(query.float(), row, compute_mode="donot_use_mm_for_euclid_dist")
+        near.meet(distance, int(part[0]))
+    return near.places()
 
 
 def _measured(
