@@ -369,6 +369,25 @@ def test_rowwise_means_that_batches_can_be_joined(method: type[Strategy], kind: 
     assert torch.allclose(joined, mean, rtol=1e-5) == (strategy.rowwise or implements(strategy, "state_dict"))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", [m for m in ALL if implements(m(), "loss")], ids=lambda m: m.name)
+def test_weights_of_cases_and_classes_enter_the_loss(method: type[Strategy], kind: str) -> None:
+    """A case of weight 0 pulls nothing; a row-wise loss is the mean of weight times what each case costs."""
+    if kind not in method.kinds or not method.takes_weights:
+        pytest.skip(f"the method does not serve {kind} labels with weights")
+    logits, target, mask, ids = _batch(data := make_data(kind, ()))
+    logits.requires_grad_()
+    weight = torch.tensor([3.0, 0, 1, 2, 0.5, 4, 1, 1.5]).unsqueeze(1)
+    stack_of(data, strategy := method())
+    total, per_case = strategy.loss(logits, target, mask, weight.expand_as(target), ids)
+    (gradient,) = torch.autograd.grad(total, logits)
+    assert gradient[1].abs().max() == 0
+    assert (gradient.abs().amax(1) > 0).sum() == B - 1
+    if strategy.rowwise:
+        assert per_case is not None
+        torch.testing.assert_close(total.detach(), (weight[:, 0] * per_case).mean())
+
+
 def test_weights_without_a_place_are_refused_by_name() -> None:
     pairwise = [m for m in ALL if not m.takes_weights]
     assert pairwise
