@@ -64,6 +64,12 @@ class Study:
 
         return audit(self._checked())
 
+    def advise(self, *, label_noise: str | None = None, write: bool = True, force: bool = False) -> dict[str, Any]:
+        """The arms that suit the data, written into `study.yaml`; see `raresight.verbs.advise`."""
+        from raresight.verbs.advise import advise
+
+        return advise(self._checked(), label_noise=label_noise, write=write, force=force)
+
     def augment_audit(self) -> dict[str, Any]:
         """How far the preset's transforms move what a diagnosis rests on; needs lesion masks."""
         from raresight.verbs.augment_audit import augment_audit
@@ -171,7 +177,7 @@ def demo(out: str | Path = "demo", *, progress: Silent | None = None) -> Path:
 
 
 def listing(what: str = "strategies") -> dict[str, Any]:
-    """What there is: strategies, datasets, metrics or presets."""
+    """What there is: strategies, arms, datasets, metrics or presets."""
     from raresight.verbs.listing import listing as rows
 
     return rows(what)

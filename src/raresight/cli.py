@@ -47,6 +47,7 @@ class Scores(StrEnum):
 
 class Listing(StrEnum):
     strategies = "strategies"
+    arms = "arms"
     datasets = "datasets"
     metrics = "metrics"
     presets = "presets"
@@ -199,6 +200,19 @@ def audit(
         return
     result = _study(study).audit()
     _answer(result, as_json, _audit_table(result))
+
+
+@app.command()
+def advise(
+    study: StudyPath,
+    label_noise: Annotated[str | None, typer.Option(help="Of the labels: none, some, much, unknown.")] = None,
+    write: Annotated[bool, typer.Option(help="Write the arms into study.yaml.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace arms of your own.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The arms that suit this data, with reasons, written into study.yaml; and what not to try."""
+    result = _study(study).advise(label_noise=label_noise, write=write, force=force)
+    _answer(result, as_json, _advice(result))
 
 
 @app.command()
@@ -373,6 +387,9 @@ def _row(row: dict[str, Any]) -> str:
     """One entry of a list: its name, what it is, and below it the settings and the source where it has them."""
     about = row["about"] if "transform" not in row else f"{row['transform']}: {row['about']}"
     lines = [f"{row['name']:<26} {about}"]
+    if "strategies" in row:
+        lines.append(f"{'':<26} {json.dumps(row['strategies'])}; needs {row['needs']}; costs {row['cost']}")
+        lines += [f"{'':<26} {evidence}" for evidence in row["evidence"]]
     if "settings" in row:
         settings = ", ".join(f"{key}={value!r}" for key, value in row["settings"].items()) or "no settings"
         lines.append(f"{'':<26} {row['place']}; {settings}; {row['source']}")
@@ -392,6 +409,18 @@ def _audit_table(result: dict[str, Any]) -> str:
             f"{row['name']:<24}{row['n_images']:>9,}{row['n_patients']:>9,}{row['prevalence']:>9.2%}"
             f"  {row['severity']:<10} {known}"
         )
+    return "\n".join(lines)
+
+
+def _advice(result: dict[str, Any]) -> str:
+    """The notes, then each arm with its reasons, evidence and cost, then what not to try."""
+    lines = [*result["notes"], "", "arms"]
+    for name, arm in result["arms"].items():
+        lines.append(f"  {name}: {json.dumps(arm['strategies'])}")
+        lines += [f"      {reason}" for reason in arm["why"]]
+        lines += [f"      evidence: {'; '.join(arm['evidence'])}", f"      costs: {arm['cost']}"]
+    lines += ["", "not to try"]
+    lines += [f"  {row['what']}: {row['why']} ({row['evidence']})" for row in result["avoid"]]
     return "\n".join(lines)
 
 

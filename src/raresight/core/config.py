@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raresight.core.arm import Arm, check_sources
 from raresight.core.errors import ConfigError, Problem, nearest
@@ -118,7 +118,10 @@ class AcceptSection(Section):
 
 
 class StudyConfig(Section):
-    """Everything a study is asked to do. Shares lie in [0, 1]; `steps` overrides `epochs`."""
+    """Everything a study is asked to do. Shares lie in [0, 1]; `steps` overrides `epochs`.
+
+    `arms: auto` and no arms at all are one: `raresight run` asks `advise` for them.
+    """
 
     data: DataSection = DataSection()
     task: TaskSection
@@ -132,6 +135,11 @@ class StudyConfig(Section):
     costs: CostSection = CostSection()
     accept: dict[str, AcceptSection] = {}
     quick: bool = False
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _auto_is_none_yet(cls, written: Any) -> Any:
+        return {} if written == "auto" or written is None else written
 
     @model_validator(mode="after")
     def _names_agree(self) -> StudyConfig:

@@ -36,7 +36,7 @@ METRICS = {
 
 
 def listing(what: str) -> dict[str, Any]:
-    """`strategies`, `datasets`, `metrics` or `presets` as rows of name and description."""
+    """`strategies`, `arms`, `datasets`, `metrics` or `presets` as rows of name and description."""
     if what == "datasets":
         return {"datasets": [{"name": name, "about": about} for name, about in DATASETS.items()]}
     if what == "metrics":
@@ -49,6 +49,10 @@ def listing(what: str) -> dict[str, Any]:
                 for transform, reason in preset.reasons.items()
             ]
         }
+    if what == "arms":
+        from raresight.advise.ready import READY
+
+        return {"arms": [arm.as_row() for arm in READY]}
     need("torch", extra="train", feature="listing the strategies")
     from raresight.strategies import describe
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from raresight.verbs.advise import advise
 from raresight.verbs.audit import audit
 from raresight.verbs.check import check
 from raresight.verbs.compare import compare
@@ -32,6 +33,10 @@ def run(
     if not study.config.data.images:
         say("no images: the study ends with its audit")
         return None
+    if not study.config.arms:
+        say("no arms: taking those that suit the data (raresight advise)")
+        advise(study)
+        study = OpenStudy.open(study.folder.path, study.progress)
     train(study)
     tune(study)
     say("evaluating on the validation part")
