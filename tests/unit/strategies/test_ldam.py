@@ -92,3 +92,26 @@ def test_direction_margins_ask_for_more_and_of_the_rare_class_most(kind: str) ->
 def test_settings_out_of_range() -> None:
     with pytest.raises(ConfigError, match=r"\[0, 10\]"):
         LDAM(max_margin=-0.5)
+
+
+def test_a_class_without_cases_or_without_others_has_no_margin_and_sets_none() -> None:
+    # 81 and 16 cases and none: the absent class would wish for the widest margin, and the others keep theirs
+    target = torch.eye(3)[torch.arange(2).repeat_interleave(torch.tensor([81, 16]))]
+    exclusive = LDAM()
+    exclusive.fit(Facts("exclusive", ("a", "b", "c"), target, torch.ones_like(target)))
+    torch.testing.assert_close(exclusive.positive_, torch.tensor([1 / 3, 0.5, 0.0], dtype=torch.float64))
+    assert exclusive.negative_.tolist() == [0, 0, 0]
+    # a finding that every case has is as plain as one that no case has
+    target = torch.stack([torch.ones(97), (torch.arange(97) < 16).float()], 1)
+    independent = LDAM()
+    independent.fit(Facts("independent", ("all", "some"), target, torch.ones_like(target)))
+    torch.testing.assert_close(independent.positive_, torch.tensor([0.0, 0.5], dtype=torch.float64))
+    torch.testing.assert_close(independent.negative_, torch.tensor([0.0, 1 / 3], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "independent"])
+def test_a_prior_is_claimed_and_nothing_compensated_without_margin_alone(kind: str) -> None:
+    assert _fitted(kind, 0.1).log_prior_shift() is None
+    assert _fitted(kind, 0.1).compensates()
+    assert _fitted(kind, 0.0).log_prior_shift().tolist() == [0, 0, 0]  # type: ignore[union-attr]
+    assert not _fitted(kind, 0.0).compensates()
