@@ -19,7 +19,7 @@ def advise(
 ) -> dict[str, Any]:
     """Write and return `advise/advise.json`; with `write` put its arms into `study.yaml`, where nothing else changes.
 
-    The audit is made where it is missing. Unless `force`, only arms that `init` or an earlier advice wrote are replaced.
+    The audit is made where missing. Unless `force`, only arms that `init` or an earlier advice wrote are replaced.
     The result's keys: see `advise.before.advise`; `written` says whether `study.yaml` holds its arms.
 
     Raises: `ConfigError` RS-C34 for an unknown level of label noise, RS-C04 where arms of your own stand there.
