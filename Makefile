@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills mutants clean
+.PHONY: setup demo test lint docs bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills mutants clean
 
 setup: $(READY)
 
@@ -19,9 +19,13 @@ demo: setup
 	$(BIN)/raresight demo --out demo
 
 lint: setup
-	$(BIN)/ruff check src tests examples benchmarks
-	$(BIN)/ruff format --check src tests examples benchmarks
+	$(BIN)/ruff check src tests examples benchmarks docs
+	$(BIN)/ruff format --check src tests examples benchmarks docs
 	$(BIN)/mypy
+
+# The pages of docs/methods say what the docstrings say; a test fails where they do not.
+docs: setup
+	$(BIN)/python docs/make_method_pages.py
 
 # One thread a worker: two workers with two threads each would only wait for one another.
 test: setup lint
