@@ -48,32 +48,44 @@ SECONDS = 300  # a mutant whose tests run longer than this has made something en
 
 @functools.cache
 def tests_of(file: Path) -> list[Path]:
-    """The files of tests that speak of a method, its own first."""
+    """The files of tests that speak of a method, its own first; for shared code also those of its users."""
     named = sorted(path for path in UNIT.glob("test_*.py") if _speaks_of(path, file))
-    return sorted(named, key=lambda path: path.stem != f"test_{file.stem}")
+    named.sort(key=lambda path: path.stem != f"test_{file.stem}")
+    if not _name_in(file):
+        named += [test for user in _users(file) for test in tests_of(user)]
+    return list(dict.fromkeys(named))
 
 
 def _speaks_of(test: Path, file: Path) -> bool:
     text = test.read_text(encoding="utf-8")
     classes = [line.split()[1].split("(")[0] for line in file.read_text().splitlines() if line.startswith("class ")]
     named = test.stem == f"test_{file.stem}" or any(f"import {name}" in text for name in classes)
-    return named or f"strategies.{_module_of(file)} import" in text
+    return named or _imports(test, file)
 
 
-def _module_of(file: Path) -> str:
-    return ".".join(file.relative_to(METHODS).with_suffix("").parts)
+def _imports(path: Path, file: Path) -> bool:
+    text, parts = path.read_text(encoding="utf-8"), file.relative_to(METHODS).with_suffix("").parts
+    above = "".join(f".{part}" for part in parts[:-1])
+    return f"strategies.{'.'.join(parts)} import" in text or f"strategies{above} import {parts[-1]}" in text
+
+
+@functools.cache
+def _users(file: Path) -> list[Path]:
+    """Methods that import from a file, those of its own place first."""
+    users = [path for path in sorted(METHODS.glob("*/*.py")) if path != file and _imports(path, file)]
+    return sorted(users, key=lambda path: path.parent != file.parent)
+
+
+def _name_in(file: Path) -> str:
+    """The name of a file's method; empty where it holds none."""
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "name: ClassVar[str] =" in line]
+    return lines[0].split('"')[1] if lines else ""
 
 
 @functools.cache
 def method_of(file: Path) -> str:
-    """The name of a file's method; where a file serves several, the first of them."""
-    for path in (file, *sorted(METHODS.glob("*/*.py"))):
-        text = path.read_text()
-        if path == file or f"strategies.{_module_of(file)} import" in text:
-            for line in text.splitlines():
-                if "name: ClassVar[str] =" in line:
-                    return line.split('"')[1]
-    return ""
+    """The name of a file's method; of shared code, the first method that uses it."""
+    return _name_in(file) or next((name for user in _users(file) if (name := method_of(user))), "")
 
 
 # running
@@ -161,8 +173,8 @@ class Judge:
 
     def _contracts(self, file: Path) -> list[Any]:
         """What every method promises, of this method."""
-        named = tests_of(file)
-        return [item for item in self.items if item.path not in named and method_of(file) in item.name]
+        named, method = tests_of(file), method_of(file)
+        return [item for item in self.items if method and item.path not in named and method in item.name]
 
     def _children(self, mutants: list[Mutant], tests_of: Callable[[Path], list[Any]]) -> Iterator[tuple[Mutant, str]]:
         """(mutant, what noticed it) in the order in which they end."""
