@@ -35,6 +35,7 @@ from raresight.train.checkpoint import (
     save_resume,
 )
 from raresight.train.course import implied
+from raresight.train.head_safety import safety_of
 from raresight.train.heads import END_TO_END, HeadJob, HeadTable, TrainedHead, train_heads
 from raresight.train.predict import LABELS, Features, facts_of, new_model, no_weights, require_source
 from raresight.train.runtime import Runtime
@@ -185,8 +186,10 @@ def train_frozen(
         return
     with source.runtime.settled(), named_trouble(source.config):
         jobs = [source.job(head.arm.name, head.arm, head.stack, head.run.seed) for head, _ in todo]
-        for (head, identity), trained in zip(todo, source.heads(jobs, progress), strict=True):
-            _write(head, source, trained, identity, weights)
+        heads_trained = source.heads(jobs, progress)
+        safety = safety_of(jobs, heads_trained, source.study_seed)
+        for (head, identity), trained, safe in zip(todo, heads_trained, safety, strict=True):
+            _write(head, source, trained, safe, identity, weights)
 
 
 def n_views(stack: Stack, config: StudyConfig) -> int:
@@ -218,7 +221,12 @@ def acts(strategy: Strategy) -> bool:
 
 
 def _write(
-    head: FrozenRun, source: Source, trained: TrainedHead, identity: dict[str, Any], weights_sha256: str
+    head: FrozenRun,
+    source: Source,
+    trained: TrainedHead,
+    safe: list[dict[str, Any]],
+    identity: dict[str, Any],
+    weights_sha256: str,
 ) -> None:
     """The run folder; the identity comes last, so that a kill before it trains this head again."""
     run, stack, config = head.run, head.stack, source.config
@@ -236,7 +244,8 @@ def _write(
             "views": n_views(stack, config),
             "frozen_sha256": weights_sha256,
             "weights": f"the best weights of {source.run.arm}, seed {source.run.seed}; the head alone was trained",
-        },
+        }
+        | ({"safety": safe} if safe else {}),
     )
     write_json(run.env, source.runtime.described() | {"n_train": len(source.train), "n_val": len(source.val)})
     event = {"phase": "head", "step": trained.step, "score": trained.score, "rule": config.train.select, "best": True}

@@ -64,8 +64,9 @@ class Bank:
             stack.fit(replace(facts, steps=self.steps, epochs=epochs))
             head.model = Shim(weight.to(self.device), bias.to(self.device))
             stack.start_head(head.model, head.stream("head"))
-            synthetic = stack.fit_features(table.z, table.target, table.mask, table.ids, head.stream("features"))
-            data = HeadRows(table.z, table.target, table.mask, synthetic)
+            stream = head.stream("features")
+            head.synthetic = stack.fit_features(table.z, table.target, table.mask, table.ids, stream)
+            data = HeadRows(table.z, table.target, table.mask, head.synthetic)
             seeds = {"study_seed": head.study_seed, "seed": head.job.seed}
             mine = Draws(table, data, stack, self.config.train.batch, **seeds)
             alike = next((draws for draws in self.draws if draw_alike(draws, mine)), None)
@@ -232,6 +233,7 @@ class Bank:
                 step=head.step,
                 implied_prior=head.stack.implied_prior(),
                 findings=head.stack.findings(),
+                synthetic=head.synthetic,
             )
             for head in self.heads
         ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from raresight.core.seeds import torch_rng
 from raresight.strategies.stack import Stack, Stream
+from raresight.strategies.strategy import SyntheticRows
 from raresight.train.head_rows import HeadTable
 
 
@@ -26,7 +27,8 @@ class HeadJob:
 class TrainedHead:
     """Weights `(K, F)`, `(K,)` as deployed at the evaluation with the highest `score`, after `step` steps.
 
-    `implied_prior` `(K,)` is the arm's log-prior shift, None where it is not defined.
+    `implied_prior` `(K,)` is the arm's log-prior shift, None where it is not defined; `synthetic` are the rows that it
+    added to its table, if any.
     """
 
     name: str
@@ -37,6 +39,7 @@ class TrainedHead:
     step: int
     implied_prior: Tensor | None
     findings: list[str]
+    synthetic: SyntheticRows | None = None
 
 
 class Shim(nn.Module):
@@ -60,6 +63,7 @@ class Head:
     score: float | None = None
     step: int = 0
     begun: bool = False
+    synthetic: SyntheticRows | None = None
     best: tuple[Tensor, Tensor] = field(init=False)
 
     @property

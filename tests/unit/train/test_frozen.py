@@ -20,6 +20,7 @@ from raresight.core.errors import ConfigError
 from raresight.core.files import read_json, sha256
 from raresight.core.run import RunFolder
 from raresight.core.seeds import numpy_rng, torch_rng
+from raresight.strategies.features.smote import SMOTE
 from raresight.strategies.losses.focal import Focal
 from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import Strategy
@@ -120,6 +121,25 @@ def test_arms_that_change_images_alike_share_a_table(bench: Bench) -> None:
 def test_one_view_where_the_study_asks_for_one(bench: Bench) -> None:
     table = source_of(bench.with_train(views=1)).job("dark", *arm_and_stack(bench, Darken()), seed=0).table
     assert table.views == 1 and len(table.z) == len(bench.train_cases)
+
+
+def test_where_synthetic_rows_lie_is_asked_once_and_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two arms of one seed with the same SMOTE share the answer; another k has its own; none without synthetic rows."""
+    asked: list[int] = []
+    ask = Stack.safety
+
+    def counted(self: Stack, *rest: Any) -> Any:
+        asked.append(1)
+        return ask(self, *rest)
+
+    monkeypatch.setattr(Stack, "safety", counted)
+    arms = {"a": (SMOTE(k=1),), "b": (SMOTE(k=1), Focal()), "c": (SMOTE(k=2),), "d": (Focal(),)}
+    train(bench, [head(bench, name, *strategies) for name, strategies in arms.items()])
+    said = {name: read_json(bench.folder / name / "arm.json").get("safety") for name in arms}
+    assert len(asked) == 2
+    assert said["a"] == said["b"] and said["a"] and said["d"] is None
+    keys = {"class", "n_real", "n_synthetic", "unsafe_before", "unsafe_synthetic", "unsafe_after"}
+    assert all(keys <= set(row) for row in [*said["a"], *said["c"]])
 
 
 def test_what_a_head_becomes_does_not_depend_on_the_others(bench: Bench) -> None:
