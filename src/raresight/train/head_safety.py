@@ -18,7 +18,7 @@ def safety_of(jobs: Sequence[HeadJob], trained: Sequence[TrainedHead], study_see
     Empty for a head without synthetic rows.
     """
     asked: list[tuple[HeadJob, SyntheticRows, list[dict[str, Any]]]] = []
-    answers = []
+    answers: list[list[dict[str, Any]]] = []
     for job, head in zip(jobs, trained, strict=True):
         rows = head.synthetic
         if rows is None:
