@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from raresight.strategies import ALL, Facts, Strategy
-from raresight.strategies.strategy import PLACES
+from raresight.strategies.strategy import PLACES, implements
 
 OUT = Path(__file__).resolve().parent / "methods"
 HEADING = re.compile(
@@ -41,6 +41,10 @@ One page per method, written from its docstring by `make docs`. `raresight list`
 
 ## Which one first
 
+`raresight advise STUDY` looks at your data (how rare the classes are, how many patients have them, how clean the labels
+are said to be) and writes arms that fit into `study.yaml`, each with its reason, and what not to try. Without a look at
+the data:
+
 1. **None.** Train `baseline: []` and let `raresight tune` choose the threshold on validation patients. Much of what is
    published as a gain of a method is a moved threshold, which costs nothing.
 2. **`augment`**, with the preset of your modality. It touches no label, so probabilities keep their meaning; most arms
@@ -52,9 +56,8 @@ One page per method, written from its docstring by `make docs`. `raresight list`
    features. With a handful, none of them can be told from another: the audit says how many patients an answer needs.
 5. **Where training is unstable** between evaluations, `ema`. It is nearly free.
 
-What fits *your* data depends on how rare the class is, how many patients have it and how clean its labels are:
-`raresight audit STUDY` says so before a run, `raresight compare STUDY` says after it what won for which class, and
-`raresight sweep` thins one class in training and shows which arm suits which severity.
+After a run, `raresight compare STUDY` says what won for which class, and `raresight sweep STUDY` thins one class in
+training and shows which arm suits which severity.
 
 A page's **Evidence** names published figures, or ours; "none found by us" means that we looked and found none that we
 trust, not that the method does not work.
@@ -153,9 +156,10 @@ def _settings_table(method: type[Strategy]) -> str:
 
 def _arms(method: type[Strategy]) -> str:
     settings = {key: value for key, value in _settings_of(method).items() if value is not None}
-    lines = ["arms:", "  baseline: []", f"  mine: [{method.name}]"]
+    before = "class_weights, " if implements(method(), "correct") else ""  # it acts upon what others do
+    lines = ["arms:", "  baseline: []", f"  mine: [{before}{method.name}]"]
     if settings:
-        lines.append(f"  spelt_out: [{{{method.name}: {_yaml(settings)}}}]")
+        lines.append(f"  spelt_out: [{before}{{{method.name}: {_yaml(settings)}}}]")
     return "\n".join(lines)
 
 
