@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.conftest import ROOT
 from tests.flows.conftest import Cli
@@ -37,3 +39,14 @@ def test_own_loop_ends_in_a_table_that_score_reads(name: str, copied: Path, tmp_
     answer = cli("score", table, "--out", tmp_path / "scored", "--resamples", "100")
     assert answer.code == 0, answer.err
     assert (tmp_path / "scored/report.html").exists()
+
+
+def test_own_method_becomes_an_arm_with_its_implied_prior(copied: Path) -> None:
+    command = [sys.executable, ROOT / "examples/05_own_method.py", copied]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "mine: macro AUPRC" in done.stdout
+    arm = json.loads((copied / "arms/mine/seed-0/arm.json").read_text(encoding="utf-8"))
+    assert arm["strategies"] == [{"name": "05_own_method:CubeRootWeights", "settings": {"power": 0.5}}]
+    classes = yaml.safe_load((copied / "study.yaml").read_text(encoding="utf-8"))["task"]["classes"]
+    shift = dict(zip(classes, arm["implied_prior"], strict=True))
+    assert shift["melanoma"] > 0 > shift["nevus"]  # the rarest class is raised, the commonest lowered
