@@ -11,6 +11,7 @@ from raresight.core.task import Task
 PER_CLASS = ("recall_at_matched_specificity", "auprc")
 RULE_METRIC = "macro_auprc"
 LEVEL = 0.05
+DEFAULT_POINTS = ("argmax", "0.5")
 
 
 def recommend(
@@ -20,13 +21,16 @@ def recommend(
     *,
     baseline: str,
     costs: Any = None,
+    sweeps: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """`{"recommendation": [{class, arm, reason, evidence, dissent}], "deploy": {arm, reason}}`.
 
-    Per class: an arm wins where the interval of its paired difference in recall at matched specificity (where that was
-    tested, else in AUPRC) lies above 0, and for the declared family where Holm's p is at most 0.05 too. Of several the
-    one with the largest difference. Otherwise the baseline stays, and its threshold may be moved. `evidence` and
-    `dissent` are the rows themselves, in numbers and words; dissent lists where the winner is worse, certain or not.
+    Per class: an arm must beat the baseline at the same operating rule. It wins where the interval of its paired
+    difference in recall at matched specificity (where that was tested, else in AUPRC) lies above 0 and Holm's p is at
+    most 0.05; a gain outside the declared family, which has no such p, is dissent. Of several the one with the largest
+    difference. Otherwise the baseline stays and its threshold is moved; the reason says what moving it buys on the part
+    that it was chosen on. `evidence` and `dissent` are the rows themselves, in numbers and words; dissent lists where
+    the winner is worse, certain or not. `sweeps`, each a `sweep.json`, add their verdicts to their class's evidence.
 
     To deploy: with costs, the lowest expected cost on validation at tuned thresholds, mean over seeds, if the arm's
     interval lies below the baseline's value; otherwise the arm with the highest macro AUPRC among those whose paired
@@ -37,7 +41,10 @@ def recommend(
     rows = [row for row in against if row["part"] != "test"]
     if against and not rows:
         return _confirmable(recommend(task, [{**row, "part": ""} for row in against], [], baseline=baseline))
-    entries = [_for_class(name, task, rows, baseline) for name in task.classes]
+    moved = {name: _moving(name, estimates, baseline) for name in task.classes}
+    entries = [_for_class(name, task, rows, baseline, moved[name]) for name in task.classes]
+    for entry in entries:
+        entry["evidence"] += [said for sweep in sweeps if sweep["class"] == entry["class"] for said in _swept(sweep)]
     return {"recommendation": entries, "deploy": _deploy(rows, estimates, baseline, costs)}
 
 
@@ -49,7 +56,38 @@ def _confirmable(advice: dict[str, Any]) -> dict[str, Any]:
     return advice
 
 
-def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: str) -> dict[str, Any]:
+def _moving(name: str, estimates: Sequence[Estimate], baseline: str) -> str:
+    """What the baseline's tuned threshold buys: recall and specificity at both points, means over seeds; or nothing."""
+
+    def mean(metric: str, points: tuple[str, ...]) -> float | None:
+        values = [
+            e.value
+            for e in estimates
+            if (e.arm, e.metric, e.class_) == (baseline, metric, name)
+            and e.operating_point in points
+            and e.part != "test"
+            and e.subgroup is None
+            and e.value is not None
+        ]
+        return sum(values) / len(values) if values else None
+
+    points = [(mean("recall", at), mean("specificity", at)) for at in (DEFAULT_POINTS, ("tuned",))]
+    if any(value is None for point in points for value in point):
+        return ""
+    (recall, specificity), (moved, price) = points
+    return (
+        f": recall {recall:.2f} -> {moved:.2f}, specificity {specificity:.2f} -> {price:.2f}, on the cases that the "
+        "threshold was chosen on"
+    )
+
+
+def _swept(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
+    part = sweep.get("test") or sweep["val"]
+    where = "test part" if sweep.get("test") else "validation part"
+    return [{"text": f"sweep, training prevalence {row['column']}, {where}: {row['text']}"} for row in part["verdicts"]]
+
+
+def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: str, moved: str) -> dict[str, Any]:
     here = [row for row in rows if row["class"] == name and row["difference"] is not None]
     for metric in PER_CLASS:
         tested = [row for row in here if row["metric"] == metric]
@@ -67,14 +105,12 @@ def _for_class(name: str, task: Task, rows: list[Mapping[str, Any]], baseline: s
         reason = f"{critical}{with_it} too few to choose an arm by: keep the baseline"
         return {"class": name, "arm": baseline, "reason": reason, "evidence": [], "dissent": _nearly(best)}
     if not winners:
-        reason = f"{critical}no arm is clearly better than '{baseline}': keep the baseline and move its threshold"
+        reason = (
+            f"{critical}no arm is clearly better than '{baseline}': keep the baseline and move its threshold{moved}"
+        )
         evidence = [_said(row) for row in sorted(tested, key=lambda row: -row["difference"])]
         return {"class": name, "arm": baseline, "reason": reason, "evidence": evidence, "dissent": _nearly(best)}
-    adjusted = (
-        f"adjusted for all arms and classes tested (Holm p = {best['p_adjusted']:.3g})"
-        if best["p_adjusted"] is not None
-        else "exploratory: not adjusted for the number of comparisons"
-    )
+    adjusted = f"adjusted for all arms and classes tested (Holm p = {best['p_adjusted']:.3g})"
     reason = f"{critical}'{best['arm']}' is better than '{baseline}'; {adjusted}"
     evidence = [_said(row) for row in here if row["arm"] == best["arm"] and row["difference"] > 0]
     worse = [
@@ -142,9 +178,7 @@ def _has_costs(costs: Any) -> bool:
 
 
 def _wins(row: Mapping[str, Any]) -> bool:
-    if not row["low"] > 0:
-        return False
-    return row["p_adjusted"] is None or row["p_adjusted"] <= LEVEL
+    return row["low"] > 0 and row["p_adjusted"] is not None and row["p_adjusted"] <= LEVEL
 
 
 def _nearly(best: Mapping[str, Any]) -> list[dict[str, Any]]:

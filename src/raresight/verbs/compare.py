@@ -31,7 +31,8 @@ def compare(study: OpenStudy) -> dict[str, Any]:
     study.progress.say("comparing the arms on the validation part")
     rows = compare_arms(arms, baseline=baseline, part="val", seed=study.config.split.seed)
     costs = study.config.costs.model_dump()
-    advice = recommend(study.task, rows, estimates, baseline=baseline, costs=costs)
+    sweeps = [read_json(path) for path in sweep_files(study)]
+    advice = recommend(study.task, rows, estimates, baseline=baseline, costs=costs, sweeps=sweeps)
     opened = last_opening(study)
     test_arms = {k: v for k, v in _test_predictions(study, opened).items() if k in arms} if opened else {}
     if baseline in test_arms:
@@ -55,7 +56,11 @@ def compare_stamp(study: OpenStudy) -> str:
     test = [opened / "predictions.parquet"] if opened else []
     config = study.config
     sections = [config.costs.model_dump(), config.decision.model_dump(), config.task.model_dump()]
-    return stamp(names, *predictions, *test, *sections)
+    return stamp(names, *predictions, *test, *sweep_files(study), *sections)
+
+
+def sweep_files(study: OpenStudy) -> list[Path]:
+    return sorted(study.folder.sweeps.glob("*/sweep.json"))
 
 
 def last_opening(study: OpenStudy) -> Path | None:

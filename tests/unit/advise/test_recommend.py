@@ -54,11 +54,47 @@ def test_a_winner_needs_its_interval_and_its_adjusted_p() -> None:
     assert nv["dissent"][0]["arm"] == "smote", "what spoke for another arm is said"
 
 
-def test_an_exploratory_winner_says_that_it_is() -> None:
+def test_an_exploratory_gain_does_not_win_and_is_dissent() -> None:
     advice = recommend(TASK, [row("focal", "auprc", "nv", 0.01, 0.05)], [], baseline="baseline")
     mel, nv = advice["recommendation"]
-    assert nv["arm"] == "focal" and "not adjusted" in nv["reason"]
+    assert nv["arm"] == "baseline" and "keep the baseline and move its threshold" in nv["reason"]
+    assert [entry["arm"] for entry in nv["dissent"]] == ["focal"]
     assert mel["arm"] == "baseline" and "no arm could be compared" in mel["reason"]
+
+
+def rate(metric: str, point: str, value: float, **more: Any) -> Estimate:
+    known = {"arm": "baseline", "part": "val", "class_": "mel", "operating_point": point, "value": value}
+    return Estimate(metric=metric, **(known | {"low": 0.0, "high": 1.0} | more))
+
+
+def test_the_reason_says_what_moving_the_threshold_buys() -> None:
+    rows = [row("focal", PRIMARY, "mel", -0.05, 0.25, p_adjusted=0.3)]
+    estimates = [
+        *(rate("recall", "argmax", value, seed=seed) for seed, value in enumerate((0.25, 0.37))),
+        *(rate("recall", "tuned", value, seed=seed) for seed, value in enumerate((0.70, 0.86))),
+        rate("specificity", "argmax", 0.98),
+        rate("specificity", "tuned", 0.85),
+        rate("recall", "tuned", 0.1, part="test"),
+        rate("recall", "tuned", 0.1, arm="focal"),
+        rate("recall", "tuned", 0.1, class_="nv"),
+        rate("recall", "tuned", 0.1, subgroup="sex=f"),
+    ]
+    mel = recommend(TASK, rows, estimates, baseline="baseline")["recommendation"][0]
+    assert mel["arm"] == "baseline" and "recall 0.31 -> 0.78, specificity 0.98 -> 0.85" in mel["reason"]
+    silent = recommend(TASK, rows, estimates[:4], baseline="baseline")["recommendation"][0]
+    assert "->" not in silent["reason"], "recall without its price is not told"
+
+
+def test_a_sweep_is_evidence_for_its_class_and_the_test_part_goes_first() -> None:
+    val = {"verdicts": [{"column": "0.01", "text": "nothing beats baseline"}]}
+    test = {"verdicts": [{"column": "0.01", "text": "focal beats baseline"}]}
+    rows = [row("focal", PRIMARY, "mel", -0.05, 0.25, p_adjusted=0.3)]
+    for sweep, said in (
+        ({"val": val, "test": None}, "validation part: nothing"),
+        ({"val": val, "test": test}, "focal"),
+    ):
+        mel, nv = recommend(TASK, rows, [], baseline="baseline", sweeps=[sweep | {"class": "mel"}])["recommendation"]
+        assert said in mel["evidence"][-1]["text"] and not nv["evidence"]
 
 
 def test_the_test_part_never_chooses() -> None:
