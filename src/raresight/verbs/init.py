@@ -115,7 +115,7 @@ def init(
     say(f"{len(reading.manifest):,} cases, {len(reading.classes)} classes, split by {reading.group}")
     for problem in reading.problems:
         say(str(problem))
-    say(f"wrote {folder.config} - look at `critical`, then: raresight run {path}")
+    say(f"wrote {folder.config} - look at `critical`, then: raresight advise {path}, raresight run {path}")
     return folder
 
 
