@@ -17,9 +17,9 @@ def log_prior(facts: Facts) -> Tensor:
     """
     prior = facts.prior
     if facts.kind == "exclusive":
-        return torch.where(prior > 0, prior.clamp(min=1e-300).log(), 0.0)
+        return torch.where(prior > 0, prior.log(), 0.0)
     both = (prior > 0) & (prior < 1)
-    return torch.where(both, torch.logit(prior.clamp(1e-300, 1 - 1e-16)), 0.0)
+    return torch.where(both, prior.logit(), 0.0)
 
 
 def balanced_rows(target: Tensor, mask: Tensor, kind: Kind, power: float = 1.0) -> Tensor:
@@ -31,7 +31,7 @@ def balanced_rows(target: Tensor, mask: Tensor, kind: Kind, power: float = 1.0) 
     """
     member = groups(target, mask, kind)
     count = member.sum(0)
-    rarity = torch.where(count > 0, count.clamp(min=1e-300) ** -power, 0.0)
+    rarity = torch.where(count > 0, count**-power, 0.0)
     return mean_over_groups(member, rarity)
 
 
@@ -66,10 +66,7 @@ def shift_of_rows(facts: Facts, row_weight: Tensor) -> Tensor:
     positive = (weighted * facts.target).sum(0)
     prior = facts.prior
     if facts.kind == "exclusive":
-        drawn = positive / positive.sum().clamp(min=1e-300)
-        return torch.where((prior > 0) & (drawn > 0), (drawn / prior.clamp(min=1e-300)).clamp(min=1e-300).log(), 0.0)
-    negative = weighted.sum(0) - positive
-    both = (prior > 0) & (prior < 1) & (positive > 0) & (negative > 0)
-    drawn_odds = positive / negative.clamp(min=1e-300)
-    odds = prior / (1 - prior).clamp(min=1e-16)
-    return torch.where(both, (drawn_odds / odds.clamp(min=1e-300)).clamp(min=1e-300).log(), 0.0)
+        return torch.where(positive > 0, (positive / positive.sum() / prior).log(), 0.0)
+    negative = (weighted * (1 - facts.target)).sum(0)
+    both = (positive > 0) & (negative > 0)
+    return torch.where(both, (positive / negative / (prior / (1 - prior))).log(), 0.0)

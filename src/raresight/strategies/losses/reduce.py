@@ -22,7 +22,7 @@ def reduce(entries: Tensor, mask: Tensor, weight: Tensor, *, kind: Kind) -> tupl
     mask = mask.expand_as(entries).to(entries.dtype)
     known = mask.amin(dim=1, keepdim=True) if kind == "exclusive" else mask
     # where, not multiplication: an overflow behind the mask must not become 0 * inf = nan
-    entries = torch.where(known > 0, entries * known, 0.0)
+    entries = torch.where(known > 0, entries, 0.0)
     total = (entries * weight).sum() / known.sum().clamp(min=1)
     per_case = entries.detach().flatten(1).sum(1) / known.flatten(1).sum(1).clamp(min=1)
     return total, per_case
