@@ -91,6 +91,19 @@ def test_the_heads_predict_from_their_sources_features(frozen_study: Path) -> No
     assert np.allclose(found, expected, atol=1e-5)
 
 
+def test_the_report_asks_whether_a_frozen_arms_synthetic_cases_are_safe(frozen_study: Path) -> None:
+    from raresight.core.run import StudyFolder
+    from raresight.report.gather import from_study
+    from raresight.report.sections import sections
+
+    told = read_json(frozen_study / "arms/head_smote/seed-0/arm.json")["safety"]
+    assert told and all(row["n_synthetic"] > 0 and 0 <= row["unsafe_synthetic"] <= 1 for row in told)
+    assert "safety" not in read_json(frozen_study / "arms/head_focal/seed-0/arm.json")
+    content = from_study(StudyFolder(frozen_study))
+    (section,) = [section for section in sections(content) if section.key == "safety"]
+    assert "head_smote" in str(section)
+
+
 def copy_of(study: Path, folder: Path) -> Path:
     """A copy to write in; weights are linked, as whoever writes them puts a new file in their place."""
 
