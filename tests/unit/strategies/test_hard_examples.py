@@ -147,6 +147,8 @@ def test_neutral_and_what_is_claimed() -> None:
     assert [m.log_prior_shift() for m in (neutral, biased, unbiased)] == [0, None, 0]
     assert [m.compensates() for m in (neutral, biased, unbiased)] == [False, True, False]
     assert _fitted(mix=0, unbiased=True).compensates() is False
+    assert [m.undoes_its_drawing() for m in (neutral, biased, unbiased)] == [False, False, True]
+    assert _fitted(mix=0, unbiased=True).undoes_its_drawing() is False
     _see(biased, [0, 1], [1.0, 2.0])
     biased.start_epoch(1, MODEL, RNG)
     assert biased.case_weights(TARGET, torch.arange(4), 1) is None

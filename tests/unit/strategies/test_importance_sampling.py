@@ -54,6 +54,13 @@ def test_independent_weights_by_hand() -> None:
     torch.testing.assert_close(_weights(method, target), 1 / (5 * chance), rtol=1e-12, atol=0)
 
 
+def test_drawing_is_undone_where_it_is_uneven_and_corrected() -> None:
+    for power, correction, undone in ((1, 1, True), (0.5, 0.5, True), (0, 1, False), (1, 0, False)):
+        method = _fitted(power=power, correction=correction)
+        assert method.undoes_its_drawing() is undone
+        assert (method.case_weights(TARGET, LABEL, 0) is not None) is undone
+
+
 def test_the_weight_of_a_case_follows_its_number_in_any_space() -> None:
     weight = _fitted().case_weights(torch.zeros(2, 3, 4, 5), torch.tensor([119, 0]), 0)
     assert weight is not None

@@ -128,6 +128,14 @@ def test_classes_within_the_target_leave_plain_training(method: type[RandomOvers
 
 
 @pytest.mark.parametrize("method", [RandomOversampling, RandomUndersampling])
+def test_an_absent_class_beside_equal_ones_leaves_plain_training(method: type) -> None:
+    sampler = method()
+    sampler.fit(_facts(torch.eye(3)[[0, 0, 1, 1]]))
+    sampler.start_epoch(0, MODEL, torch.Generator().manual_seed(0))
+    assert sampler.sample_weights() is None
+
+
+@pytest.mark.parametrize("method", [RandomOversampling, RandomUndersampling])
 def test_absent_classes_and_unknown_rows(method: type[RandomOversampling | RandomUndersampling]) -> None:
     target = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]])
     mask = torch.tensor([[1.0, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 1, 1]])

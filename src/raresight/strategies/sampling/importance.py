@@ -74,8 +74,7 @@ class ImportanceSampling(Strategy):
         rows = balanced_rows(facts.target, facts.mask, facts.kind, self.power)
         self.draw_ = rows / rows.sum().clamp(min=1e-300)
         drawable = rows > 0
-        inverse = 1 / (drawable.sum() * self.draw_.clamp(min=1e-300))
-        weight = torch.where(drawable, inverse**self.correction, 0.0)
+        weight = torch.where(drawable, (1 / self.draw_) ** self.correction, 0.0)
         self.weight_ = weight / (self.draw_ * weight).sum().clamp(min=1e-300)
         self.shift_ = shift_of_rows(facts, self.draw_ * self.weight_)
 

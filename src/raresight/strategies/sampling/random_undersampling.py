@@ -84,7 +84,7 @@ class RandomUndersampling(Strategy):
         for group, share in enumerate(self.keep_.tolist()):
             rows = (self.group_ == group).nonzero().squeeze(1)
             due = len(rows) * share
-            whole = int(due + 1e-6)
+            whole = int(due)
             more = torch.rand((), generator=rng, dtype=torch.float64).item() < due - whole
             self.kept_[rows[torch.randperm(len(rows), generator=rng)[: whole + more]]] = 1
 
