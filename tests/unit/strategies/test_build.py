@@ -93,8 +93,8 @@ def test_wrong_arms(written: Any, code: str, column: str, words: str) -> None:
     assert words in f"{problem.found} {problem.why} {problem.remedy}"
 
 
-def test_a_grid_is_not_in_this_version() -> None:
-    assert "grids are not in this version" in _refused([{"focal": {"gamma": [0.5, 1]}}]).why
+def test_a_list_is_settled_before_an_arm_is_built() -> None:
+    assert "`raresight train` chooses it from the list" in _refused([{"focal": {"gamma": [0.5, 1]}}]).why
 
 
 def test_describe_has_a_row_for_every_method() -> None:
