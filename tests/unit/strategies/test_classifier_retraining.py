@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -68,3 +69,20 @@ def test_shift_is_minus_log_prior_up_to_a_constant() -> None:
 
 def test_it_asks_for_a_head_phase() -> None:
     assert ClassifierRetraining.head_phase
+
+
+def test_unknown_labels_count_neither_for_the_draw_nor_for_the_shift() -> None:
+    # 3 and 1 known cases of two classes; the fifth, of the second class, is unknown
+    target = torch.eye(2)[[0, 0, 0, 1, 1]]
+    mask = torch.tensor([[1.0]] * 4 + [[0.0]]).expand(5, 2)
+    method = ClassifierRetraining()
+    method.fit(Facts("exclusive", ("a", "b"), target, mask))
+    assert method.head_sample_weights(target, mask).tolist() == pytest.approx([1 / 3] * 3 + [1, 0])
+    expected = torch.tensor([0.5 / 0.75, 0.5 / 0.25], dtype=torch.float64).log()
+    torch.testing.assert_close(method.log_prior_shift(), expected)
+    # a row that is drawn through a group it is not known to belong to would change the count of all of that group
+    two, known = torch.tensor([[1.0, 0], [1, 1], [0, 0]]), torch.tensor([[1.0, 1], [1, 0], [1, 1]])
+    independent = ClassifierRetraining()
+    independent.fit(Facts("independent", ("a", "b"), two, known))
+    assert independent.head_sample_weights(two, known).tolist() == [0.5, 0.5, 1]
+    assert independent.log_prior_shift().tolist() == pytest.approx([-torch.tensor(2.0).log().item(), 0])
