@@ -14,6 +14,7 @@ not), so that only what changed since is run again; remove it to start afresh.
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import gc
 import hashlib
@@ -40,7 +41,7 @@ UNIT = TESTS / "unit" / "strategies"
 PRIORS, CONTRACTS = UNIT / "test_prior_shift.py", TESTS / "contracts"
 REASONS = Path(__file__).with_name("mutants.yaml")
 KEPT = ROOT / ".mutants.json"
-SECONDS = 300  # a mutant whose tests run longer than this has made something endless, and is noticed
+SECONDS = 120  # of the processor: a mutant whose tests take longer has made something endless, and is noticed
 
 
 # which tests judge a file
@@ -135,7 +136,9 @@ class Judge:
 
     def __init__(self, mutants: list[Mutant], workers: int, found: dict[str, str]) -> None:
         self.mutants, self.workers, self.found = mutants, workers, found
-        self.kept, self.noticed = Kept(), dict[Path, Counter[str]]()
+        self.kept, self.often = Kept(), Counter[str]()
+        for key, (noticed, _) in self.kept.found.items():
+            self._count(key, noticed)
         self.items: list[Any] = []
         self.failed = ""
 
@@ -163,18 +166,24 @@ class Judge:
 
     def _note(self, mutant: Mutant, noticed: str) -> None:
         self.found[mutant.key] = self.kept[mutant] = noticed
-        self.noticed.setdefault(mutant.file, Counter())[noticed] += 1
+        self._count(mutant.key, noticed)
+
+    def _count(self, key: str, noticed: str) -> None:
+        """How often a test noticed something in a file, and a function of tests anything at all."""
+        self.often[key.partition(":")[0] + noticed] += 1
+        self.often[noticed.partition("[")[0]] += 1
 
     def _named(self, file: Path) -> list[Any]:
         """The tests of a file; what noticed other mutants of it comes first."""
         tests = [item for path in tests_of(file) for item in self.items if item.path == path]
-        often = self.noticed.get(file, Counter())
-        return sorted(tests, key=lambda item: -often[item.nodeid.removeprefix("tests/")])
+        place = str(file.relative_to(METHODS))
+        return sorted(tests, key=lambda item: -self.often[place + item.nodeid.removeprefix("tests/")])
 
     def _contracts(self, file: Path) -> list[Any]:
-        """What every method promises, of this method."""
+        """What every method promises, of this method; what noticed most mutants of any comes first."""
         named, method = tests_of(file), method_of(file)
-        return [item for item in self.items if method and item.path not in named and method in item.name]
+        tests = [item for item in self.items if method and item.path not in named and method in item.name]
+        return sorted(tests, key=lambda item: -self.often[item.nodeid.removeprefix("tests/").partition("[")[0]])
 
     def _children(self, mutants: list[Mutant], tests_of: Callable[[Path], list[Any]]) -> Iterator[tuple[Mutant, str]]:
         """(mutant, what noticed it) in the order in which they end."""
@@ -187,7 +196,7 @@ class Judge:
                 child = os.fork()
                 if child == 0:
                     os.close(reading)
-                    signal.alarm(SECONDS)
+                    signal.setitimer(signal.ITIMER_PROF, SECONDS)
                     answer = self._judged(mutant, tests_of(mutant.file))
                     os.write(writing, answer.encode()[:4000] or b"-")
                     os._exit(0)
@@ -201,7 +210,7 @@ class Judge:
                 ended += 1
                 if ended % 50 == 0:
                     print(f"{ended} of {len(mutants)}, {time.monotonic() - began:.0f} s", flush=True)
-                # A child that dies without a word ran into the alarm or crashed: the tests noticed.
+                # A child that dies without a word ran out of time or crashed: the tests noticed.
                 yield mutant, {"-": "", "": "ended without an answer"}.get(answer, answer)
 
     def _judged(self, mutant: Mutant, tests: list[Any]) -> str:
@@ -218,6 +227,16 @@ class Judge:
             if self.failed:
                 return self.failed
         return ""
+
+
+@functools.cache
+def _code(text: str) -> bytes:
+    """What a file computes: without comments and docstrings."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree).encode()
 
 
 class Kept:
@@ -242,7 +261,7 @@ class Kept:
     def _stamp(self, mutant: Mutant, noticed: str) -> str:
         judge = TESTS / noticed.partition("::")[0]
         paths = [judge] if judge.is_file() else [*tests_of(mutant.file), PRIORS, *sorted(CONTRACTS.glob("*.py"))]
-        return hashlib.sha256(b"".join([mutant.text.encode(), *(p.read_bytes() for p in paths)])).hexdigest()[:16]
+        return hashlib.sha256(b"".join([_code(mutant.text), *(p.read_bytes() for p in paths)])).hexdigest()[:16]
 
 
 def main() -> int:
@@ -250,6 +269,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=Path, help="method files (all, by default)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--kept", action="store_true", help="run nothing: what earlier runs found, and what is left")
     options = parser.parse_args()
     files = [path.resolve() for path in options.files] or [*sorted(METHODS.glob("*/*.py")), METHODS / "prior.py"]
     files = [path for path in files if path.name != "__init__.py"]
@@ -263,7 +283,7 @@ def main() -> int:
     for mutant in mutants:
         if found.get(mutant.key) == "":
             print(f"survives: line {mutant.line} of {mutant.key}", flush=True)
-    if left:
+    if left and not options.kept:
         import pytest
         import torch
 
@@ -273,38 +293,45 @@ def main() -> int:
         pytest.main(
             [*quiet, *map(str, tests), str(PRIORS), str(CONTRACTS)], plugins=[Judge(left, options.workers, found)]
         )
-    reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) if REASONS.exists() else {}
+    reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) if REASONS.exists() else None
     if options.table:
         options.table.write_text(table(mutants, found, reasons or {}), encoding="utf-8")
-    survivors = [mutant.key for mutant in mutants if not found.get(mutant.key)]
+    survivors = [mutant.key for mutant in mutants if found.get(mutant.key) == ""]
     unexplained = [key for key in survivors if key not in (reasons or {})]
-    print(f"{len(mutants)} mutants, {len(mutants) - len(survivors)} noticed, {len(unexplained)} survive unexplained")
-    return 1 if unexplained else 0
+    noticed = sum(bool(by) for by in found.values())
+    print(
+        f"{len(mutants)} mutants: {noticed} noticed, {len(survivors)} survive, {len(unexplained)} of them unexplained"
+    )
+    if len(found) < len(mutants):
+        print(f"{len(mutants) - len(found)} were not run")
+    return 1 if unexplained or len(found) < len(mutants) else 0
 
 
 def table(mutants: list[Mutant], found: dict[str, str], reasons: dict[str, str]) -> str:
     noticed = sum(bool(found.get(mutant.key)) for mutant in mutants)
+    survivors = [mutant for mutant in mutants if found.get(mutant.key) == ""]
+    unrun = len(mutants) - noticed - len(survivors)
     files = list(dict.fromkeys(mutant.file for mutant in mutants))
     lines = [
         f"# Mechanical mutation of the methods, {date.today().isoformat()}",
         "",
-        f"`make mutants`: {len(mutants)} mutants in {len(files)} files, {noticed} noticed by a named test, "
-        f"{len(mutants) - noticed} survive, each with its reason below.",
+        f"`make mutants`: {len(mutants)} mutants in {len(files)} files; {noticed} noticed by a named test, "
+        f"{len(survivors)} survive, each listed below with its reason" + (f"; {unrun} were not run." if unrun else "."),
         "",
-        "| file | mutants | noticed | by (test that noticed most) |",
-        "|---|---|---|---|",
+        "| file | mutants | noticed | survive | not run | test that noticed most |",
+        "|---|---|---|---|---|---|",
     ]
     for file in files:
-        of = [found.get(mutant.key, "") for mutant in mutants if mutant.file == file]
+        of = [found.get(mutant.key) for mutant in mutants if mutant.file == file]
         by = [test.partition("[")[0] for test in of if test]
         most = max(sorted(set(by)), key=by.count) if by else "-"
-        lines.append(f"| {file.relative_to(METHODS)} | {len(of)} | {len(by)} | {most} |")
+        numbers = f"{len(of)} | {len(by)} | {of.count('')} | {of.count(None)}"
+        lines.append(f"| {file.relative_to(METHODS)} | {numbers} | {most} |")
     lines += ["", "## Survivors", "", "| file, line | change | reason |", "|---|---|---|"]
-    for mutant in mutants:
-        if not found.get(mutant.key):
-            change = f"`{mutant.change}`".replace("|", "\\|").replace("\n", " ")
-            reason = reasons.get(mutant.key, "**none given**")
-            lines.append(f"| {mutant.file.relative_to(METHODS)}, {mutant.line} | {change} | {reason} |")
+    for mutant in survivors:
+        change = f"`{mutant.change}`".replace("|", "\\|").replace("\n", " ")
+        reason = reasons.get(mutant.key, "**none given**")
+        lines.append(f"| {mutant.file.relative_to(METHODS)}, {mutant.line} | {change} | {reason} |")
     return "\n".join([*lines, ""])
 
 

@@ -41,7 +41,7 @@ class Mutant:
     file: Path
     line: int
     change: str
-    text: str  # of the file, without comments
+    text: str  # of the file, as it was read
     place: tuple[int, int]  # which node, and which of its changes
     inside: bool  # of a function's body
 
@@ -51,15 +51,15 @@ class Mutant:
 
     @property
     def source(self) -> str:
-        tree = ast.parse(self.file.read_text(encoding="utf-8"))
+        tree = ast.parse(self.text)
         node = next(item for at, item in enumerate(ast.walk(tree)) if at == self.place[0])
         return ast.unparse(_Replace(node, list(_changes(node))[self.place[1]]).visit(tree))
 
 
 def mutants_of(file: Path) -> Iterator[Mutant]:
     """Every mutant of one file, each differing from it in one place."""
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    text = ast.unparse(tree)
+    text = file.read_text(encoding="utf-8")
+    tree = ast.parse(text)
     silent = {id(inner) for node in ast.walk(tree) for words in _silent(node) for inner in ast.walk(words)}
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     bodies = {id(inner) for function in functions for line in function.body for inner in ast.walk(line)}
