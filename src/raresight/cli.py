@@ -385,7 +385,11 @@ def _confirm(yes: bool) -> Callable[[str], bool]:
 
 def _row(row: dict[str, Any]) -> str:
     """One entry of a list: its name, what it is, and below it the settings and the source where it has them."""
-    about = row["about"] if "transform" not in row else f"{row['transform']}: {row['about']}"
+    about = row["about"]
+    if "transform" in row:
+        bound = row["bound"]
+        told = "" if bound is None else f" = {'yes' if bound else 'no'}" if isinstance(bound, bool) else f" = {bound:g}"
+        about = f"{row['transform']}{told}: {about}"
     lines = [f"{row['name']:<26} {about}"]
     if "strategies" in row:
         lines.append(f"{'':<26} {json.dumps(row['strategies'])}; needs {row['needs']}; costs {row['cost']}")

@@ -49,7 +49,7 @@ def _verdict(
         return entry | {"outcome": "arms", "arms": list(winners), "text": f"{', '.join(said)} {verb} {baseline}"}
     if moved:
         (row,) = (row for row in here if row["arm"] == MOVED)
-        text = f"nothing beats moving the threshold: {row['difference']:+.1f} false alarms per 1,000"
+        text = f"nothing beats moving the threshold: {_figures(row)} false alarms per 1,000"
         return entry | {"outcome": "threshold", "text": text}
     text = f"nothing beats {baseline}, nor is moving its threshold shown to help"
     return entry | {"outcome": "nothing", "text": text}
@@ -64,6 +64,10 @@ def _gain(row: Mapping[str, Any]) -> bool:
 
 
 def _told(row: Mapping[str, Any]) -> str:
+    return f"{NAMES[row['metric']]} {_figures(row)}"
+
+
+def _figures(row: Mapping[str, Any]) -> str:
+    """The difference and its interval."""
     digits = 1 if row["metric"] == COST else 3
-    figures = f"{row['difference']:+.{digits}f}, {row['low']:+.{digits}f} to {row['high']:+.{digits}f}"
-    return f"{NAMES[row['metric']]} {figures}"
+    return f"{row['difference']:+.{digits}f}, {row['low']:+.{digits}f} to {row['high']:+.{digits}f}"

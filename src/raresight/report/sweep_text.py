@@ -8,6 +8,7 @@ from typing import Any
 from raresight.report import sweep_tables
 from raresight.report.sweep_tables import Result, column_name
 from raresight.report.tables import Table
+from raresight.report.tuned import in_words
 from raresight.report.words import class_name, many, part_name, share, unit_of
 
 
@@ -44,7 +45,10 @@ def judged_on(result: Result, part: Mapping[str, Any]) -> str:
     text += "" if part["prevalence"] is None else f", {share(part['prevalence'])} of the cases"
     if part["part"] == "test":
         return text + f". Thresholds were chosen on the validation part (opening {part['opening']} of the test part)."
-    return text + f". Each half of the {who}s is judged at the threshold that the other half chose."
+    text += f". Each half of the {who}s is judged at the threshold that the other half chose."
+    tuned = any(one for column in result["columns"] for one in column.get("chosen", []))
+    chosen = "each run's best step and the values of arms with lists" if tuned else "each run's best step"
+    return f"{text} It also chose {chosen}: what it shows is for the test part to confirm."
 
 
 def _of_part(result: Result, part: Mapping[str, Any]) -> Iterator[str]:
@@ -79,6 +83,8 @@ def _training(result: Result) -> Iterator[str]:
                 f"{column['n_positive'][i]:,} | {column['n_positive_groups'][i]:,} | {'; '.join(lost) or 'none'} |"
             )
             notes += [f"{column_name(column)}, seed {seed}: {p['found']}; {p['why']}" for p in column["problems"][i]]
+            for arm, values in (column["chosen"][i] if "chosen" in column else {}).items():
+                notes.append(f"{column_name(column)}, seed {seed}: {arm} was trained with {in_words(values)}")
     if notes:
         yield ""
         yield from (f"- {note}" for note in notes)

@@ -44,7 +44,12 @@ def listing(what: str) -> dict[str, Any]:
     if what == "presets":
         return {
             "presets": [
-                {"name": preset.name, "transform": transform, "about": reason}
+                {
+                    "name": preset.name,
+                    "transform": transform,
+                    "bound": getattr(preset, transform, None),
+                    "about": reason,
+                }
                 for preset in PRESETS.values()
                 for transform, reason in preset.reasons.items()
             ]

@@ -33,11 +33,12 @@ def sweep(
     where it names none): on one half of the validation patients for the other half, and the other way round. With
     `open_test` they are chosen on the whole validation part and judged on the test part, behind the study's ledger.
 
-    Keys: `class`, `group_by`, `unit`, `baseline`, `seeds`, `natural_prevalence` (of training), `arms` (`name`,
-    `methods`), `cost` (`missed`, `assumed`, `prevalence` at which it is reckoned, or None: the judged part's),
-    `columns` (`name`, `prevalence`, `natural`, and one value a seed: `achieved n_images n_positive n_positive_groups
-    problems others`), `val` and `test` (None until opened), each `{part, prevalence, n_patients, n_positive_patients,
-    opening, estimates, comparisons, interactions, across, verdicts}`:
+    Keys: `class`, `group_by`, `evidence_sha256` (of the data), `unit`, `baseline`, `seeds`, `natural_prevalence` (of
+    training), `arms` (`name`, `methods`), `cost` (`missed`, `assumed`, `prevalence` at which it is reckoned, or None:
+    the judged part's), `columns` (`name`, `prevalence`, `natural`, and one value a seed: `achieved n_images n_positive
+    n_positive_groups problems others chosen`, the last the values of arms with lists), `val` and `test` (None until
+    opened), each `{part, prevalence, n_patients, n_positive_patients, opening, estimates, comparisons, interactions,
+    across, verdicts}`:
     `estimates` as in `estimates.json`, with `column` and `training_prevalence`, seeds pooled; metrics `auprc
     recall_at_specificity_90`, and at the default and the moved threshold `recall specificity expected_cost_per_1000`.
     `comparisons`: arm minus baseline, see `evaluate.sweep_differences.differences`; `interactions`: hybrids against the

@@ -61,7 +61,7 @@ def _part(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm],
             truth = _same_cases(truth, judged)
             runs.setdefault(cell.column, {}).setdefault(arm.name, []).append(run)
     assert truth is not None
-    about = _columns(grid)
+    about = _columns(grid, arms)
     missed, _, deployed = _cost(study, cls)
     seed = study.config.split.seed
     at = Judged(
@@ -154,17 +154,18 @@ def _about(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm]
     return {
         "class": cls,
         "group_by": study.config.split.group,
+        "evidence_sha256": study.evidence_sha256,
         "unit": study.config.decision.unit,
         "baseline": study.baseline,
         "seeds": list(dict.fromkeys(cell.seed for cell in grid)),
         "natural_prevalence": grid[0].thinned.natural,
         "arms": [{"name": arm.name, "methods": arm.as_dict()["strategies"]} for arm in arms],
         "cost": {"missed": missed, "assumed": assumed, "prevalence": deployed},
-        "columns": _columns(grid),
+        "columns": _columns(grid, arms),
     }
 
 
-def _columns(grid: Sequence[Cell]) -> list[dict[str, Any]]:
+def _columns(grid: Sequence[Cell], arms: Sequence[Arm]) -> list[dict[str, Any]]:
     """One entry a prevalence, rising, all cases last."""
     found = []
     for name in dict.fromkeys(cell.column for cell in grid):
@@ -175,8 +176,15 @@ def _columns(grid: Sequence[Cell]) -> list[dict[str, Any]]:
             for key in ("n_images", "n_positive", "n_positive_groups", "others", "problems")
         }
         achieved = [one["prevalence"] for one in told]
+        per_seed["chosen"] = [_chosen(cell, arms) for cell in grid if cell.column == name]
         found.append({"name": name, "prevalence": share, "natural": name == ALL, "achieved": achieved, **per_seed})
     return found
+
+
+def _chosen(cell: Cell, arms: Sequence[Arm]) -> dict[str, Any]:
+    """The values that the arms with lists were trained with in this cell."""
+    settled = {arm.name: cell.study.chosen(arm) for arm in arms if arm.has_grid}
+    return {arm.name: arm.tuned(one) for arm in arms if (one := settled.get(arm.name)) is not None}
 
 
 def _hybrids(arms: Sequence[Arm]) -> dict[str, tuple[str, list[str]]]:

@@ -89,7 +89,9 @@ def test_moving_the_threshold_is_a_winner_of_its_own() -> None:
     assert moved["difference"] < 0 and moved["p_adjusted"] < 0.05 and moved["operating_point"] == "tuned"
     recall = only(rows, column="all", arm=MOVED, metric="recall")
     assert recall["difference"] > 0.2 and recall["family"] == "exploratory"
-    assert told(at, rows)["all"]["text"].startswith("nothing beats moving the threshold")
+    figures = f"{moved['difference']:+.1f}, {moved['low']:+.1f} to {moved['high']:+.1f}"
+    text = f"nothing beats moving the threshold: {figures} false alarms per 1,000"
+    assert told(at, rows)["all"]["text"] == text
     # The arm is held against the baseline at the same operating point, not against the untouched one.
     equal = only(rows, column="all", arm="equal", metric=COST, operating_point="tuned")
     base = [at.value(at.columns[1], arm, (COST, "moved")) for arm in ("equal", "baseline")]

@@ -14,7 +14,7 @@ from raresight.report.content import Content
 from raresight.report.figures.severity import severity, standalone
 from raresight.report.figures.style import CYCLE, Absent, Figure
 from raresight.report.page import render, summary
-from raresight.report.sweep_tables import differences, figures, interactions, trained_on
+from raresight.report.sweep_tables import column_name, differences, figures, interactions, trained_on
 from raresight.report.sweep_text import markdown
 
 
@@ -88,6 +88,16 @@ def test_the_text_leads_with_the_verdict_and_ends_with_the_training(result: dict
     assert places == sorted(places)
     assert "nevus 4000 to 3999" in text and "1 lesion_id with 'mel' left; nothing can be concluded" in text
     assert "Each half of the lesions is judged at the threshold that the other half chose" in text
+    assert "It also chose each run's best step: what it shows is for the test part to confirm." in text
+
+
+def test_the_text_says_what_arms_with_lists_were_trained_with(result: dict) -> None:
+    settled = {"focal": {"focal": {"gamma": 5}}}
+    first, *others = result["columns"]
+    text = markdown({**result, "columns": [{**first, "chosen": [{}, settled, {}]}, *others]})
+    assert f"{column_name(first)}, seed {result['seeds'][1]}: focal was trained with focal gamma 5" in text
+    assert text.count("was trained with") == 1
+    assert "each run's best step and the values of arms with lists: what" in text
 
 
 def test_the_page_has_the_section_only_with_a_sweep(result: dict) -> None:
