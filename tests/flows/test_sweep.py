@@ -173,3 +173,24 @@ def test_the_report_shows_the_curve(copied: Path, cli: Cli) -> None:
     page = (copied / "report/report.html").read_text(encoding="utf-8")
     assert "Which arm for which severity" in page and "expected cost per 1,000, threshold moved" in page
     assert json.loads((copied / "report/report.json").read_text(encoding="utf-8"))["sweeps"][0]["class"] == "keratosis"
+
+
+def test_a_sweep_of_other_data_is_neither_shown_nor_counted(copied: Path, cli: Cli) -> None:
+    for command in ("audit", "tune", "evaluate", "compare", "report"):
+        assert cli(command, copied).code == 0
+
+    def sweeps_in_evidence() -> int:
+        rows = read_json(copied / "compare/compare.json")["recommendation"]
+        return sum(said["text"].startswith("sweep, ") for row in rows for said in row["evidence"])
+
+    assert sweeps_in_evidence() == 2
+    assert {step["state"] for step in cli("status", copied, "--json").json["steps"]} == {"done"}
+    path = copied / "sweep/keratosis/sweep.json"
+    path.write_text(json.dumps(result_of(copied) | {"evidence_sha256": "of other labels"}), encoding="utf-8")
+    states = {step["name"]: step["state"] for step in cli("status", copied, "--json").json["steps"]}
+    assert states["compare"] == states["report"] == "stale"
+    assert cli("compare", copied).code == 0
+    assert sweeps_in_evidence() == 0
+    answer = cli("report", copied)
+    assert answer.code == 0 and "sweeps of other data" in answer.err
+    assert "Which arm for which severity" not in (copied / "report/report.html").read_text(encoding="utf-8")

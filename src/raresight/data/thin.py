@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +129,7 @@ def _refuse_impossible(cls: str, prevalence: float, natural: float) -> None:
         )
     elif prevalence > natural * (1 + 1e-12):
         found = f"a prevalence of {prevalence:g} is above the natural {natural:.3g} of '{cls}' in the training part"
-        remedy = f"write at most {natural:.3g}; the natural prevalence is part of every sweep"
+        remedy = f"write at most {_below(natural):g}; the natural prevalence is part of every sweep"
     else:
         return
     raise ConfigError(
@@ -141,6 +142,12 @@ def _refuse_impossible(cls: str, prevalence: float, natural: float) -> None:
             remedy=remedy,
         )
     )
+
+
+def _below(share: float) -> float:
+    """Three digits of a share, never rounded up: 0.10666 -> 0.106."""
+    unit = 10.0 ** (math.floor(math.log10(share)) - 2)
+    return math.floor(share / unit) * unit
 
 
 def _warnings(cls: str, group: str, n_groups: int, achieved: float, asked: float) -> list[Problem]:

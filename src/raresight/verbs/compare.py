@@ -60,7 +60,9 @@ def compare_stamp(study: OpenStudy) -> str:
 
 
 def sweep_files(study: OpenStudy) -> list[Path]:
-    return sorted(study.folder.sweeps.glob("*/sweep.json"))
+    """The sweeps of today's data; one of other data, or of other labels or another split, says nothing of these."""
+    found = sorted(study.folder.sweeps.glob("*/sweep.json"))
+    return [path for path in found if read_json(path).get("evidence_sha256") in (None, study.evidence_sha256)]
 
 
 def last_opening(study: OpenStudy) -> Path | None:

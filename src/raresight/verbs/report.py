@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from raresight.core.files import read_json
+from raresight.verbs.compare import sweep_files
 from raresight.verbs.opened import OpenStudy
 
 
@@ -16,5 +19,9 @@ def report(study: OpenStudy) -> Path:
     from raresight.report.page import write
 
     study.finished()  # results of other data are refused, not shown
-    write(from_study(study.folder), study.folder.report.parent)
+    content = from_study(study.folder)
+    current = sweep_files(study) if content.sweeps else []
+    if len(current) < len(content.sweeps):
+        study.progress.say("sweeps of other data, labels or another split than today's are left out: sweep again")
+    write(replace(content, sweeps=tuple(map(read_json, current))), study.folder.report.parent)
     return study.folder.report

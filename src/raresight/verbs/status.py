@@ -94,8 +94,10 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
     fresh = has and stamped(folder.compare, compare_stamp(study))
     yield _step("compare", has, fresh, "arms or predictions changed", f"raresight compare {here}")
     has = folder.report.exists()
-    newest = has and folder.report.stat().st_mtime >= max(run.done_marker.stat().st_mtime for run in done)
-    newest = newest and (not folder.compare.exists() or folder.report.stat().st_mtime >= folder.compare.stat().st_mtime)
+    behind = [run.done_marker for run in done]
+    shown = [folder.compare, folder.choices, folder.augment_audit, *folder.sweeps.glob("*/sweep.json")]
+    behind += [path for path in shown if path.exists()]
+    newest = has and folder.report.stat().st_mtime >= max(path.stat().st_mtime for path in behind)
     yield _step("report", has, newest, "results are newer than the page", f"raresight report {here}")
 
 
