@@ -415,6 +415,8 @@ def test_mistakes_are_named() -> None:
         HeavyAugment(min_share=0.5, max_share=0.3)
     with pytest.raises(ConfigError, match="call fit"):
         Augment().mix_inputs(pictures(), torch.eye(2), rng())
+    with pytest.raises(ConfigError, match="call fit"):
+        HeavyAugment(preset="histology").mix_inputs(pictures(), torch.eye(2), rng())
 
 
 @pytest.mark.parametrize("module", [plausible, heavy])

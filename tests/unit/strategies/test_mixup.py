@@ -110,3 +110,11 @@ def test_the_example_runs() -> None:
     result = doctest.testmod(mixup)
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_unknown_labels_are_no_trouble_where_nothing_is_mixed() -> None:
+    target = torch.eye(2)
+    facts = Facts("exclusive", ("a", "b"), target, torch.tensor([[1.0], [0.0]]))
+    Mixup(alpha=0).fit(facts)
+    with pytest.raises(ConfigError, match="2 training labels are unknown"):
+        Mixup(alpha=0.2).fit(facts)

@@ -89,16 +89,14 @@ class HeavyAugment(Strategy):
         present = n > 0
         rarest = n[present].min() if bool(present.any()) else n.new_ones(())
         share = self.max_share * (rarest / n.clamp(min=1)).pow(self.power)
-        share = torch.where(present, share.clamp(self.min_share, self.max_share), self.max_share)
-        self.share_ = share.float()
+        self.share_ = share.clamp(self.min_share, self.max_share).float()  # an absent class counts as one of one case
 
     def mix_inputs(self, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         if self.strength == 0:
             return x, y
         if self.bounds_ is None or self.share_ is None:
             raise unfitted(self.name)
-        if self.share_.device != y.device:
-            self.share_ = self.share_.to(y.device)
+        self.share_ = self.share_.to(y.device)
         share = torch.where(y > 0, self.share_, self.min_share).amax(dim=1)  # min_share where nothing is positive
         chosen = torch.rand(len(x), generator=rng).to(x.device, non_blocking=True) < share
         return change(x, chosen, self.bounds_, strength=self.strength, share=1.0, rng=rng), y
