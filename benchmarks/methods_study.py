@@ -102,7 +102,7 @@ def table(options: argparse.Namespace) -> str:
     lines = [
         f"# Ways of handling imbalance on HAM10000, {date.today().isoformat()}",
         "",
-        f"`python benchmarks/methods_study.py DATA OUT --steps {study['train']['steps']}`; resnet18 from scratch, 64 px,",
+        f"`python benchmarks/methods_study.py DATA OUT --steps {study['train']['steps']}`: resnet18, 64 px,",
         f"lesions split 70/10/20, seeds {', '.join(map(str, study['seeds']))}, two CPU cores.",
         "The test part was opened once. Means over seeds of the value and of the ends of its 95% interval.",
         "",
