@@ -10,6 +10,13 @@ import numpy as np
 from raresight.core.errors import ConfigError, DataError, Problem, listed, nearest
 from raresight.core.predictions import Predictions
 
+ROUNDING = 1e-5  # heads that train together differ by less than this from heads that train alone
+
+
+def alike(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two tables of probabilities agree but for rounding: no entry differs by more than 1e-5."""
+    return one.shape == other.shape and bool(np.allclose(one, other, rtol=0, atol=ROUNDING, equal_nan=True))
+
 
 def aligned(arms: Mapping[str, Sequence[Predictions]], baseline: str) -> dict[str, list[Predictions]]:
     """All predictions in the order of the baseline's first seed.

@@ -16,7 +16,7 @@ import numpy as np
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 from raresight.core.predictions import Predictions
 from raresight.core.seeds import numpy_rng
-from raresight.evaluate.agreement import aligned
+from raresight.evaluate.agreement import aligned, alike
 from raresight.evaluate.bootstrap import percentile
 from raresight.evaluate.counts import DEFAULT_POINT, count, decide
 from raresight.evaluate.intervals import loosened, reach, unseen
@@ -101,13 +101,13 @@ def compare(
 
 
 def identical(arms: Mapping[str, Sequence[Predictions]]) -> list[tuple[str, str]]:
-    """Pairs of arms whose probabilities agree bit for bit in every seed: one of the two did nothing."""
+    """Pairs of arms whose probabilities agree but for rounding in every seed: one of the two did nothing."""
     names = list(arms)
     same = []
     for i, first in enumerate(names):
         for second in names[i + 1 :]:
             ours, theirs = _by_case(arms[first]), _by_case(arms[second])
-            if len(ours) == len(theirs) and ours and all(map(np.array_equal, ours, theirs)):
+            if len(ours) == len(theirs) and ours and all(map(alike, ours, theirs)):
                 same.append((first, second))
     return same
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from raresight.core.predictions import Predictions
 from raresight.core.seeds import numpy_rng
+from raresight.evaluate.agreement import alike
 from raresight.evaluate.counts import decide
 from raresight.evaluate.thresholds import calibrate, tune
 
@@ -27,6 +30,15 @@ class Run:
     default: np.ndarray
     moved: np.ndarray
     thresholds: tuple[float | None, ...]
+
+
+def inert(runs: Mapping[str, Sequence[Run]]) -> list[tuple[str, str]]:
+    """Pairs of arms whose scores agree but for rounding in every seed: one of the two did nothing."""
+    return [
+        (one, other)
+        for one, other in combinations(runs, 2)
+        if all(alike(a.score, b.score) for a, b in zip(runs[one], runs[other], strict=True))
+    ]
 
 
 def halves(predictions: Predictions, cls: str, *names: object) -> np.ndarray:

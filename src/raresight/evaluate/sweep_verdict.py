@@ -32,7 +32,8 @@ def _verdict(
 ) -> dict[str, Any]:
     entry = {"column": column["name"], "training_prevalence": column["prevalence"], "arms": []}
     if n_positive < FEW_POSITIVE_PATIENTS:
-        text = f"{TOO_FEW}: {n_positive} with {cls} are judged, fewer than {FEW_POSITIVE_PATIENTS}"
+        are = "is" if n_positive == 1 else "are"
+        text = f"{TOO_FEW}: {n_positive} with {cls} {are} judged, fewer than {FEW_POSITIVE_PATIENTS}"
         return entry | {"outcome": "unresolved", "text": text}
     fewest = min(column["n_positive_groups"])
     if fewest < 2:

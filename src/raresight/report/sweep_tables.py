@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raresight.report.tables import Row, Table, table
-from raresight.report.words import DASH, class_name, listing, p_value, percent, plural, share, unit_of
+from raresight.report.words import DASH, class_name, listing, many, p_value, percent, plural, share, unit_of
 
 COST = "expected_cost_per_1000"
 AT_90 = "recall_at_specificity_90"
@@ -76,7 +76,7 @@ def figures(result: Result, part: Mapping[str, Any]) -> Table:
             cells = [found.get((column["name"], arm["name"], m, point)) for m, point in _heads()]
             rows.append(Row((column_name(column), arm["name"], *(_told(cell) for cell in cells)), _mark(cells)))
     head = ("Prevalence", "Arm", *(f"{SHOWN[m]}, {p}" if p else SHOWN[m].capitalize() for m, p in _heads()))
-    note = f"95% intervals, mean of {len(result['seeds'])} seeds. {priced(result, part)}"
+    note = f"95% intervals, mean of {many(len(result['seeds']), 'seed')}. {priced(result, part)}"
     return table(head, rows, range(2, 2 + len(_heads())), note)
 
 

@@ -48,7 +48,7 @@ def judged_on(result: Result, part: Mapping[str, Any]) -> str:
     text += f". Each half of the {who}s is judged at the threshold that the other half chose."
     tuned = any(one for column in result["columns"] for one in column.get("chosen", []))
     chosen = "each run's best step and the values of arms with lists" if tuned else "each run's best step"
-    return f"{text} It also chose {chosen}: what it shows is for the test part to confirm."
+    return f"{text} The whole part also chose {chosen}: what it shows is for the test part to confirm."
 
 
 def _of_part(result: Result, part: Mapping[str, Any]) -> Iterator[str]:
@@ -57,6 +57,11 @@ def _of_part(result: Result, part: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield judged_on(result, part)
     yield from _table("Which arm", sweep_tables.verdicts(result, part))
+    by_name = {column["name"]: column_name(column) for column in result["columns"]}
+    for idle in part.get("inert", []):
+        yield ""
+        pair = " and ".join(idle["arms"])
+        yield f"The same predictions at {by_name[idle['column']]}: {pair}; one of them did nothing."
     yield from _table("Figures", sweep_tables.figures(result, part))
     yield from _table("Differences from the baseline", sweep_tables.differences(result, part))
     if part["interactions"]:

@@ -38,7 +38,7 @@ def sweep(
     the judged part's), `columns` (`name`, `prevalence`, `natural`, and one value a seed: `achieved n_images n_positive
     n_positive_groups problems others chosen`, the last the values of arms with lists), `val` and `test` (None until
     opened), each `{part, prevalence, n_patients, n_positive_patients, opening, estimates, comparisons, interactions,
-    across, verdicts}`:
+    across, inert, verdicts}`:
     `estimates` as in `estimates.json`, with `column` and `training_prevalence`, seeds pooled; metrics `auprc
     recall_at_specificity_90`, and at the default and the moved threshold `recall specificity expected_cost_per_1000`.
     `comparisons`: arm minus baseline, see `evaluate.sweep_differences.differences`; `interactions`: hybrids against the

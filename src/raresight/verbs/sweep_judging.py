@@ -51,6 +51,7 @@ def _part(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm],
     """Everything that is said of one part: validation, or the test part behind its opening."""
     from raresight.evaluate.sweep import Column, Judged
     from raresight.evaluate.sweep_differences import across, differences, interactions
+    from raresight.evaluate.sweep_points import inert
     from raresight.evaluate.sweep_verdict import verdicts
 
     runs: dict[str, dict[str, list[Run]]] = {}
@@ -73,6 +74,9 @@ def _part(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm],
         unit=study.config.decision.unit,
         seed=seed,
     )
+    idle = [{"column": column, "arms": pair} for column in runs for pair in map(list, inert(runs[column]))]
+    for one in idle:
+        study.progress.say(f"inert arm at prevalence {one['column']}: {' and '.join(one['arms'])} predict the same")
     baseline = study.baseline
     rows = differences(at, baseline)
     return {
@@ -85,6 +89,7 @@ def _part(study: OpenStudy, cls: str, grid: Sequence[Cell], arms: Sequence[Arm],
         "comparisons": rows,
         "interactions": interactions(at, _hybrids(arms)),
         "across": across(at, baseline),
+        "inert": idle,
         "verdicts": verdicts(about, rows, n_positive=at.n_positive, baseline=baseline, cls=cls),
     }
 

@@ -13,7 +13,7 @@ from raresight.core.predictions import Predictions
 from raresight.evaluate.ranking import auprc, sensitivity_at_specificity
 from raresight.evaluate.sweep import COST, Column, Judged
 from raresight.evaluate.sweep_differences import MOVED, across, differences, interactions
-from raresight.evaluate.sweep_points import Run, cross_fitted, halves, transferred
+from raresight.evaluate.sweep_points import Run, cross_fitted, halves, inert, transferred
 from raresight.evaluate.sweep_verdict import verdicts
 
 N, PATIENTS, SHARE, MISSED = 900, 600, 0.08, 20.0
@@ -80,6 +80,17 @@ def test_the_better_arm_wins_and_the_equal_one_does_not() -> None:
         assert worse["high"] < 0 and worse["p_adjusted"] < 0.05
     for entry in told(at, rows).values():
         assert entry["outcome"] == "arms" and entry["arms"] == ["better"] and "better (AUPRC" in entry["text"]
+
+
+def test_arms_of_equal_scores_in_every_seed_are_inert() -> None:
+    def run(*score: float) -> Run:
+        return Run(np.array(score), np.zeros(2), np.zeros(2), (0.5,))
+
+    one, other = run(0.1, 0.2), run(0.1, 0.2002)
+    rounded = run(0.1 + 3e-8, 0.2 - 3e-8)  # heads trained together differ by so much where nothing tells them apart
+    assert inert({"a": [one], "b": [rounded]}) == [("a", "b")]
+    assert inert({"a": [one, other], "b": [one, one], "c": [one, other], "d": [one, one]}) == [("a", "c"), ("b", "d")]
+    assert inert({"a": [one], "b": [other]}) == []
 
 
 def test_moving_the_threshold_is_a_winner_of_its_own() -> None:

@@ -88,7 +88,7 @@ def test_the_text_leads_with_the_verdict_and_ends_with_the_training(result: dict
     assert places == sorted(places)
     assert "nevus 4000 to 3999" in text and "1 lesion_id with 'mel' left; nothing can be concluded" in text
     assert "Each half of the lesions is judged at the threshold that the other half chose" in text
-    assert "It also chose each run's best step: what it shows is for the test part to confirm." in text
+    assert "The whole part also chose each run's best step: what it shows is for the test part to confirm." in text
 
 
 def test_the_text_says_what_arms_with_lists_were_trained_with(result: dict) -> None:
@@ -96,8 +96,14 @@ def test_the_text_says_what_arms_with_lists_were_trained_with(result: dict) -> N
     first, *others = result["columns"]
     text = markdown({**result, "columns": [{**first, "chosen": [{}, settled, {}]}, *others]})
     assert f"{column_name(first)}, seed {result['seeds'][1]}: focal was trained with focal gamma 5" in text
-    assert text.count("was trained with") == 1
+    assert text.count("was trained with") == 1 and "did nothing" not in text
     assert "each run's best step and the values of arms with lists: what" in text
+
+
+def test_the_text_names_arms_that_did_nothing(result: dict) -> None:
+    idle = {"inert": [{"column": "all", "arms": ["baseline", "focal"]}]}
+    text = markdown({**result, "val": {**result["val"], **idle}})
+    assert "\n\nThe same predictions at 8.0%, all cases: baseline and focal; one of them did nothing.\n" in text
 
 
 def test_the_page_has_the_section_only_with_a_sweep(result: dict) -> None:

@@ -22,7 +22,7 @@ from raresight.report.figures.style import (
     to_svg,
 )
 from raresight.report.sweep_tables import AT_90, COST, Result, column_name, figures, priced, shown_part, trained_on
-from raresight.report.words import DASH, class_name, part_name, percent, plural, share, unit_of
+from raresight.report.words import DASH, class_name, many, part_name, percent, plural, share, unit_of
 
 PANELS = (
     ("auprc", "average precision"),
@@ -214,7 +214,7 @@ def _caption(result: Result, part: Mapping[str, Any]) -> str:
     by_name = {column["name"]: column for column in result["columns"]}
     said = [f"at {share(by_name[one['column']]['prevalence'])}: {one['text']}" for one in part["verdicts"]]
     return (
-        f"On the {part_name(part['part'])}, mean of {len(result['seeds'])} seeds, 95% intervals. "
+        f"On the {part_name(part['part'])}, mean of {many(len(result['seeds']), 'seed')}, 95% intervals. "
         f"Filled marks: clear of {result['baseline']} after Holm's correction, tested in the first and the last panel. "
         f"{priced(result, part)} {'; '.join(said).capitalize()}."
     )
