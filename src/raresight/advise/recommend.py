@@ -142,6 +142,8 @@ def _deploy(rows: list[Mapping[str, Any]], estimates: Sequence[Estimate], baseli
         return {"arm": baseline, "reason": reason, "rule": rule}
     best = max(winners, key=lambda row: row["difference"])
     reason = f"it has the largest clear gain over '{baseline}' in {measure}: {_gain(best)}"
+    if len(tested) > 1:
+        reason += f"; the interval is not adjusted for the {len(tested)} arms compared"
     return {"arm": best["arm"], "reason": reason, "rule": rule}
 
 

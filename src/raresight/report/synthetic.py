@@ -69,16 +69,17 @@ def _rows(content: Content) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _row(content: Content, arm: str, row: Mapping[str, Any]) -> Row:
     prevalence = content.share(row["class"])
-    advice = DASH if prevalence is None else ADVICE[severity(prevalence) in GENTLE]
     bad = row["unsafe_synthetic"] > HALF
-    if bad:
-        advice = f"Most synthetic cases lie among other classes: they teach the head wrong labels. {advice}"
+    advice = ["Most synthetic cases lie among other classes: they teach the head wrong labels."] if bad else []
+    if prevalence is not None:
+        gain = ADVICE[severity(prevalence) in GENTLE]
+        advice.append(f"{gain[0].upper()}{gain[1:]}.")
     cells = (
         arm,
         class_name(row["class"]),
         f"{row['n_real']:,}",
         f"{row['n_synthetic']:,}",
         *(percent(row[f"unsafe_{when}"]) for when in ("before", "synthetic", "after")),
-        advice[0].upper() + advice[1:] + ".",
+        " ".join(advice) or DASH,
     )
     return Row(cells, "wide" if bad else "")

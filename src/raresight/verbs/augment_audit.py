@@ -51,6 +51,9 @@ def augment_audit(study: OpenStudy) -> dict[str, Any]:
     channels = study.config.image.channels
     chosen = candidates(preset, grey=channels == 1)
     photos = photographs(rows, study.root, channels=channels, seed=study.config.split.seed)
+    study.progress.say(
+        f"measuring {len(photos):,} photographs; the first of each lesion under {len(chosen)} transforms"
+    )
     with study.progress.bar("measuring lesions") as advance:
         result = audit(photos, chosen, control(), seed=study.config.split.seed, progress=advance)
     result = {"preset": preset.name, "part": "training part" if split else "all cases", **result}

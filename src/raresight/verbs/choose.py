@@ -135,6 +135,8 @@ def _say(study: OpenStudy, arm: Arm, made: dict[str, Any]) -> None:
     )
     score = "no score" if best["score"] is None else f"{made['select']} {best['score']:.3f} on validation"
     n = len(entry["tried"])
+    if n > 1 and len({row["score"] for row in entry["tried"]}) == 1:
+        score += ", as all of them: nothing tells them apart, and the first was taken"
     study.progress.say(f"{arm.name}: chose {values}, of {n} candidates ({score}; {made['budget']} heads)")
 
 

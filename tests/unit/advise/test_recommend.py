@@ -114,6 +114,7 @@ def test_deploys_by_macro_auprc_only_what_is_distinguishable() -> None:
     rows = [row("focal", "macro_auprc", None, -0.01, 0.09), row("smote", "macro_auprc", None, 0.01, 0.03)]
     deploy = recommend(TASK, rows, [], baseline="baseline")["deploy"]
     assert deploy["arm"] == "smote" and "macro AUPRC" in deploy["rule"]
+    assert f"not adjusted for the {len(rows)} arms compared" in deploy["reason"]
     deploy = recommend(TASK, rows[:1], [], baseline="baseline")["deploy"]
     assert deploy["arm"] == "baseline" and "closest: focal" in deploy["reason"]
 

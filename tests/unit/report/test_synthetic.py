@@ -43,13 +43,23 @@ def test_a_row_for_each_arm_and_class_with_advice_by_severity() -> None:
     assert extreme.cells[:7] == ("smote", "extreme", "12", "1,340", "25%", "51%", "42%")
     assert moderate.cells[:7] == ("smote", "moderate", "12", "1,340", "25%", "50%", "42%")
     assert moderate.cells[7].startswith("Low risk, moderate gain")
-    assert "high risk" in extreme.cells[7]
+    assert " High risk" in extreme.cells[7]
     assert "Borderline-SMOTE" in extreme.cells[7]
     assert extreme.cells[7].startswith("Most synthetic cases lie among other classes")
     assert (extreme.mark, moderate.mark) == ("wide", "")
     assert "most of its 5 nearest real cases" in made.note
     assert "standard error" not in made.note
     assert len({len(line.cells) for line in made.rows} | {len(made.head)}) == 1
+
+
+def test_without_an_audit_there_is_no_advice_by_severity() -> None:
+    made = synthetic_cases(replace(content(PLAIN, SMOTE), audit=None))
+    assert made is not None
+    extreme, moderate = made.rows
+    if extreme.cells[1] != "extreme":
+        extreme, moderate = moderate, extreme
+    assert extreme.cells[7] == "Most synthetic cases lie among other classes: they teach the head wrong labels."
+    assert moderate.cells[7] == "–"
 
 
 def test_more_than_half_is_a_warning_and_half_is_none() -> None:

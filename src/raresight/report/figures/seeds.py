@@ -15,6 +15,8 @@ def seeds(content: Content) -> Figure | Absent:
     arms = [arm for arm in content.arms if len(arm.seeds) > 1]
     if content.arms and all(arm.outside for arm in content.arms):
         return Absent("not computed, because predictions alone were given, and they do not tell")
+    if not arms and any(len(arm.events) > 1 for arm in content.arms):
+        return Absent("not computed, because the arms were not evaluated; run `raresight evaluate`")
     if not arms:
         return Absent("not computed, because every arm was trained with one seed; chance in training is not measured")
     macro = next((m for m in CHOICES if arms[0].find(m, seed=arms[0].seeds[0]) is not None), None)
