@@ -241,6 +241,19 @@ def test_a_single_case_is_repeated() -> None:
     assert rows.target.sum(0).tolist() == [0, 18, 29]
 
 
+def test_a_case_of_unknown_label_is_neither_counted_nor_repeated() -> None:
+    z, y = clouds((30, 12, 9))
+    mask = torch.ones_like(y)
+    mask[y[:, 2].nonzero().squeeze(1)[:4], 0] = 0  # 5 of the 9 are left
+    method = RandomFeatureOversampling()
+    rows = some(method, z, y, mask)
+    assert rows.target.sum(0).tolist() == [0, 18, 25]
+    assert (mask[rows.base] == 1).all()
+    shift = method.log_prior_shift()
+    assert shift is not None
+    torch.testing.assert_close(shift - shift[0], torch.tensor([1.0, 30 / 12, 30 / 5], dtype=torch.float64).log())
+
+
 @every
 def test_an_absent_class_gets_nothing(method: type[Strategy]) -> None:
     z, y = clouds((30, 12))
