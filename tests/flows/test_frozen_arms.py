@@ -59,7 +59,7 @@ def test_a_frozen_arm_leaves_the_folder_of_a_run(frozen_study: Path) -> None:
             assert told["frozen_sha256"] == sha256(frozen_study / f"arms/{source}/seed-{seed}/best.safetensors")
             assert set(load_file(run / "best.safetensors")) == {"head.weight", "head.bias"}
             (event,) = read_jsonl(run / "events.jsonl")
-            assert event["best"] and 0 < event["step"] <= 6 and event["score"] is not None
+            assert event["best"] and 0 < event["step"] <= event["steps"] == 6 and event["score"] is not None
             val = pd.read_parquet(run / "val/predictions.parquet")
             whole = pd.read_parquet(frozen_study / f"arms/{source}/seed-{seed}/val/predictions.parquet")
             assert list(val["case"]) == list(whole["case"])

@@ -36,7 +36,7 @@ from raresight.train.checkpoint import (
 )
 from raresight.train.course import implied
 from raresight.train.head_safety import safety_of
-from raresight.train.heads import END_TO_END, HeadJob, HeadTable, TrainedHead, train_heads
+from raresight.train.heads import END_TO_END, HeadJob, HeadTable, TrainedHead, head_steps_of, train_heads
 from raresight.train.predict import LABELS, Features, facts_of, new_model, no_weights, require_source
 from raresight.train.runtime import Runtime
 from raresight.train.trouble import named_trouble
@@ -249,5 +249,5 @@ def _write(
     )
     write_json(run.env, source.runtime.described() | {"n_train": len(source.train), "n_val": len(source.val)})
     event = {"phase": "head", "step": trained.step, "score": trained.score, "rule": config.train.select, "best": True}
-    write_jsonl(run.events, [event])
+    write_jsonl(run.events, [event | {"steps": head_steps_of(config, len(source.train))}])
     save_resume(run.resume, identity, Progress(phase="head", step=trained.step, best_score=trained.score))

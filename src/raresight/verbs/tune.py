@@ -22,6 +22,7 @@ def tune(study: OpenStudy) -> list[dict[str, Any]]:
     for warning in check_costs(config.costs.model_dump(), config.task.classes, config.task.critical, "study.yaml"):
         study.progress.say(str(warning))
     entries = []
+    problems: dict[str, list[str]] = {}
     for runs in study.finished().values():
         for run in runs:
             current = tune_stamp(study, run)
@@ -33,10 +34,12 @@ def tune(study: OpenStudy) -> list[dict[str, Any]]:
                     costs=study.config.costs.model_dump(),
                 )
                 for problem in tuned.problems:
-                    study.progress.say(f"{run.arm}, seed {run.seed}: {problem}")
+                    problems.setdefault(str(problem), []).append(f"{run.arm}, seed {run.seed}")
                 write_json(run.calibrator, tuned.calibrator | {"inputs": current})
                 write_json(run.thresholds, {"thresholds": tuned.thresholds, "inputs": current})
             entries.append({"arm": run.arm, "seed": run.seed, "thresholds": read_json(run.thresholds)["thresholds"]})
+    for told, whose in problems.items():  # what lies in the data is the same for all runs, and is said once
+        study.progress.say(f"{whose[0]}{f' and {len(whose) - 1} more runs' if len(whose) > 1 else ''}: {told}")
     return entries
 
 

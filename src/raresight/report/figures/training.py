@@ -44,7 +44,7 @@ def training(content: Content) -> Figure | Absent:
                     (
                         arm.name,
                         str(seed),
-                        f"{last.get('step', 0):,}" if events else "no history",
+                        f"{last.get('steps', last.get('step', 0)):,}" if events else "no history",
                         "–" if last.get("loss") is None else f"{last['loss']:.3f}",
                         "–" if best is None else f"{best['step']:,}",
                         "–" if best is None or best.get("score") is None else f"{best['score']:.3f} (no interval)",
