@@ -7,6 +7,7 @@ once and summed into the few places where a positive stands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -99,3 +100,20 @@ def percentile(values: np.ndarray, level: float = 0.95) -> tuple[float, float, i
         return float("nan"), float("nan"), undefined
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high), undefined
+
+
+def over_seeds(each: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The mean over seeds drawn anew in each resample, `(B,)`: `each` `(S, B)`, `drawn` `(S, B)` says which seeds.
+
+    S seeds drawn with replacement from S vary by (S-1)/S of what they should: a sample's own variance is too small by
+    that. Their deviations from the seeds' mean are stretched by sqrt(S/(S-1)): without that, few seeds would look too
+    much alike. One seed is left as it is.
+
+    Source: Rao & Wu, JASA 83 (1988) 231, section 2.
+    """
+    n, resamples = each.shape
+    if n == 1:
+        return each[0]
+    mean = each.mean(axis=0)
+    picked = each[drawn, np.arange(resamples)[None, :]].mean(axis=0)
+    return mean + math.sqrt(n / (n - 1)) * (picked - mean)

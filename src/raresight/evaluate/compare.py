@@ -17,7 +17,7 @@ from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 from raresight.core.predictions import Predictions
 from raresight.core.seeds import numpy_rng
 from raresight.evaluate.agreement import aligned, alike
-from raresight.evaluate.bootstrap import percentile
+from raresight.evaluate.bootstrap import over_seeds, percentile
 from raresight.evaluate.counts import DEFAULT_POINT, count, decide
 from raresight.evaluate.intervals import loosened, reach, unseen
 from raresight.evaluate.permutation import holm, swap_test
@@ -54,8 +54,9 @@ def compare(
     p by swapping the two arms' alarms within patients, Holm over the family of this part.
 
     `arms` holds the predictions of each arm, one per seed, of the same cases. A figure is the mean over seeds; with
-    several seeds they are resampled as a second level (in pairs where both arms have the same seeds), with one the
-    noise between seeds is `unknown`. A class without positives has `difference` None, `status` `not_estimable`.
+    several seeds they are resampled as a second level (in pairs where both arms have the same seeds, stretched as
+    `over_seeds` says), with one the noise between seeds is `unknown`. A class without positives has `difference` None,
+    `status` `not_estimable`.
 
     Raises: `ConfigError` RS-C33 for an unknown baseline; `DataError` RS-P43 where cases differ between arms, RS-P05
     where their labels or patients do.
@@ -205,14 +206,14 @@ class _Pair:
         if far:
             # What so few patients cannot exclude stays open on both sides, and the bootstrap has no p to give.
             low, high = loosened(difference, low, high, far, far)
-            low, high, p = max(-1.0, low), min(1.0, high), 1.0 if alike else None
+            p = 1.0 if alike else None
             if k is None and not alike:
                 reasons.append(f"classes with fewer than {FEW_POSITIVE_PATIENTS} positive patients are in it")
         reasons += [f"{undefined} of {len(resampled)} resamples undefined"] if undefined else []
         return row | {
             "difference": difference,
-            "low": low,
-            "high": high,
+            "low": max(-1.0, low),
+            "high": min(1.0, high),
             "p": p,
             "status": "wide" if few else "ok",
             "reason": "; ".join(reasons),
@@ -234,8 +235,7 @@ class _Pair:
         drawn = rng.integers(0, len(ours), size=(len(ours), resamples))
         paired = [version.seed for version in self.ours] == [version.seed for version in self.theirs]
         other = drawn if paired else rng.integers(0, len(theirs), size=(len(theirs), resamples))
-        column = np.arange(resamples)[None, :]
-        return np.stack(ours)[drawn, column].mean(axis=0) - np.stack(theirs)[other, column].mean(axis=0)
+        return over_seeds(np.stack(ours), drawn) - over_seeds(np.stack(theirs), other)
 
 
 def _matched(baseline: list[_Version], k: int) -> tuple[float, str]:

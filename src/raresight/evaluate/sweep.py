@@ -13,7 +13,7 @@ import numpy as np
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS, Estimate
 from raresight.core.predictions import Predictions
 from raresight.core.seeds import numpy_rng
-from raresight.evaluate.bootstrap import Ranked, blocks, percentile
+from raresight.evaluate.bootstrap import Ranked, blocks, over_seeds, percentile
 from raresight.evaluate.counts import DEFAULT_POINT, count, ratio
 from raresight.evaluate.intervals import loosened, opened, reach
 from raresight.evaluate.ranking import NINE_OF_TEN, RECALL_AT_90, auprc, sensitivity_at_specificity
@@ -48,12 +48,10 @@ class Judged:
     """Every figure of every run on the data and on every resample of the patients.
 
     Resamples draw patients within the strata "has the class" and "has not", the same ones for all arms, seeds and
-    columns. Within a resample the S seeds are drawn with replacement too, the same for all arms and columns, their
-    deviations from the seeds' mean stretched by sqrt(S/(S-1)): without that, few seeds would look too much alike.
+    columns. Within a resample the S seeds are drawn with replacement too (`over_seeds`), the same for all arms and
+    columns.
     Expected cost per 1,000: 1000 [π C (1-Se) + (1-π)(1-Sp)], in false alarms; π is `deployed`, else the share of the
     class in this part.
-
-    Source: seeds as a second level: Rao & Wu, JASA 83 (1988) 231, section 2.
     """
 
     def __init__(
@@ -104,12 +102,7 @@ class Judged:
     def draws(self, column: Column, arm: str, figure: Figure) -> np.ndarray:
         """The mean over seeds drawn anew, on each resample, `(B,)`."""
         each = np.stack([resampled[figure] for _, resampled in self._figures[column.name, arm]])
-        n = len(each)
-        if n == 1:
-            return each[0]
-        mean = each.mean(axis=0)
-        picked = each[self.drawn, np.arange(self.resamples)[None, :]].mean(axis=0)
-        return mean + math.sqrt(n / (n - 1)) * (picked - mean)
+        return over_seeds(each, self.drawn)
 
     def estimates(self) -> list[dict[str, Any]]:
         """One `Estimate` a column, arm and figure, as JSON, with `column` and `training_prevalence` beside it."""

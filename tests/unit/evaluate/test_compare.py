@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from statsmodels.stats.multitest import multipletests
 
 from raresight.core.errors import ConfigError, DataError
 from raresight.core.predictions import Predictions
-from raresight.evaluate.compare import compare, identical
+from raresight.evaluate.bootstrap import percentile
+from raresight.evaluate.compare import _Pair, _Version, compare, identical
 from raresight.evaluate.permutation import holm, swap_test
 from raresight.evaluate.ranking import sensitivity_at_specificity
 
@@ -100,6 +103,23 @@ def test_several_seeds_are_a_second_level() -> None:
     row, alone = rows["macro_auprc", None], single["macro_auprc", None]
     assert (row["seed_noise"], row["n_seeds"]) == ("resampled", 2)
     assert row["high"] - row["low"] > alone["high"] - alone["low"], "seeds that disagree must widen the interval"
+
+
+def test_three_seeds_vary_as_a_sample_of_three_does() -> None:
+    """Seeds 0.1, 0.2 and 0.6 against 0: by hand, s^2 = (0.04 + 0.01 + 0.09) / 2, the mean varies by s^2 / 3 = 0.14 / 6.
+
+    Any seed is drawn three times in 1 of 27 resamples, so the interval ends there: 0.3 + sqrt(3/2) * (-0.2 and 0.3),
+    and not at 0.1 and 0.6, what three seeds drawn with replacement would say.
+    """
+    seeds = [cast(_Version, SimpleNamespace(seed=seed)) for seed in (5, 6, 7)]
+    values = [np.full(20_000, value) for value in (0.1, 0.2, 0.6)]
+    none = [np.zeros(20_000)] * 3
+    for ours, theirs, side in ((values, none, 1), (none, values, -1)):
+        resampled = side * _Pair("b", "a", seeds, seeds, "val", 0)._second_level(ours, theirs)
+        assert percentile(resampled)[:2] == pytest.approx((0.3 - 0.2 * math.sqrt(1.5), 0.3 + 0.3 * math.sqrt(1.5)))
+        assert np.var(resampled) == pytest.approx(0.14 / 6, rel=0.05)
+    alone = _Pair("b", "a", seeds[:1], seeds[:1], "val", 0)._second_level([np.arange(4.0)], [np.ones(4)])
+    assert alone.tolist() == [-1, 0, 1, 2], "one seed changes nothing"
 
 
 def test_equal_seeds_are_drawn_in_pairs() -> None:
