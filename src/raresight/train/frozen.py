@@ -3,6 +3,8 @@
 The features of a source run are extracted once and kept in memory; all heads that stand on them train together
 (`train/heads.py`). An arm that changes its images (augmentation, mixup) sees several views of every case: view 0 is
 the plain image, view v the image as `mix_inputs` makes it with the stream named `("view", v)`, soft labels included.
+Which view a case is seen as moves from case to case and from epoch to epoch (`train/head_rows.py`), so that a short
+training sees changed images too.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ from raresight.train.head_losses import learns, same
 class HeadTable:
     """Features `z` `(V * N, F)` float32 with `target` and `mask` `(V * N, K)`: row v * N + i is view v of case i.
 
-    View 0 is the plain image. In epoch e case i is seen as view e % V. `val_z` `(N', F)` are the validation features
-    where they are not the same for all tables that train together.
+    View 0 is the plain image. In epoch e case i is seen as view (e + i) % V: every epoch shows all views in equal
+    shares, and in V epochs each case is seen once as each. Were an epoch one view, a head of fewer than V epochs would
+    never meet the later ones, and one of less than an epoch would see nothing of what its arm does to images.
+    `val_z` `(N', F)` are the validation features where they are not the same for all tables that train together.
     """
 
     z: Tensor
@@ -47,16 +49,16 @@ class HeadTable:
 class Draws:
     """The rows that one head, or several that draw alike, meets step by step.
 
-    A place is a case, or one of M // V synthetic rows; which row of the table stands there changes with the view of the
-    epoch. Synthetic rows were fitted on all views at once, V times too many for one epoch: each epoch shows every V-th
-    of them, so that classes are as frequent as the method means them to be.
+    A place is a case, or one of M // V synthetic rows; which row of the table stands there changes with the epoch: at
+    place p in epoch e, number (e + p) % V of its V rows. Synthetic rows were fitted on all views at once, V times too
+    many for one epoch: each epoch shows one of every V, so that classes are as frequent as the method means them to be.
     """
 
     def __init__(self, table: HeadTable, data: HeadRows, stack: Stack, batch: int, study_seed: int, seed: int) -> None:
         self.table, self.data, self.stack, self.seed = table, data, stack, seed
         self.n_synthetic = (len(data) - len(table.z)) // table.views
         self.heads: list[int] = []
-        self._view = 0
+        self._epoch = 0
         self.order = Order(
             table.n_cases + self.n_synthetic,
             batch,
@@ -74,15 +76,15 @@ class Draws:
 
     def rows(self, step: int) -> np.ndarray:
         """Rows of `data` that make batch `step`."""
-        self._view = self.order.epoch(step) % self.table.views
+        self._epoch = self.order.epoch(step)
         return self._at(self.order.rows(step))
 
     def _at(self, places: np.ndarray) -> np.ndarray:
         views, n = self.table.views, self.table.n_cases
         if views == 1:
             return places
-        synthetic = len(self.table.z) + (places - n) * views + self._view
-        return np.where(places < n, places + self._view * n, synthetic)
+        view = (self._epoch + places) % views
+        return np.where(places < n, places + view * n, len(self.table.z) + (places - n) * views + view)
 
     def _weights(self) -> Tensor | None:
         """Of every place; those of `sample_weights` extend to synthetic rows through the case of their base row."""

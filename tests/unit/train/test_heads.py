@@ -21,6 +21,8 @@ from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import Facts, Strategy, implements
 from raresight.train import head_losses
 from raresight.train.batches import Order
+from raresight.train.head import HeadRows
+from raresight.train.head_rows import Draws
 from raresight.train.heads import HeadJob, HeadTable, TrainedHead, train_heads
 from raresight.train.schedule import MOMENTUM, rate
 
@@ -194,7 +196,7 @@ def head_alone(
     n_synthetic = (len(z) - views * n) // views
 
     def row(place: int, epoch: int) -> int:
-        view = epoch % views
+        view = (epoch + place) % views
         return view * n + place if place < n else views * n + (place - n) * views + view
 
     epoch = 0
@@ -255,6 +257,19 @@ def head_alone(
                     best = model.head.weight.detach().clone(), model.head.bias.detach().clone(), value, step + 1
     assert best is not None
     return best
+
+
+def test_every_epoch_shows_all_views_and_every_case_meets_each() -> None:
+    """Even a head of less than an epoch sees what its arm does to images; V epochs show each row of the table once."""
+    table = HeadTable(torch.zeros(36, F), torch.zeros(36, K), torch.ones(36, K), views=3)
+    stack = stack_of([], study("exclusive"))
+    draws = Draws(table, HeadRows(table.z, table.target, table.mask, None), stack, 4, STUDY_SEED, 0)
+    epochs = [np.concatenate([draws.rows(3 * epoch + k) for k in range(3)]) for epoch in range(3)]
+    for epoch, rows in enumerate(epochs):
+        assert sorted(rows % 12) == list(range(12)), "an epoch shows every case once"
+        assert np.bincount(rows // 12).tolist() == [4, 4, 4], "and all views in equal shares"
+        assert {row // 12 for row in rows if row % 12 == 7} == {(epoch + 7) % 3}
+    assert sorted(np.concatenate(epochs)) == list(range(36))
 
 
 def jobs_of(
