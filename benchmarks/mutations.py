@@ -83,6 +83,9 @@ def _silent(node: ast.AST) -> list[ast.AST]:
     words = [getattr(node, "annotation", None), getattr(node, "returns", None)]
     if isinstance(node, ast.JoinedStr | ast.Raise):
         words.append(node)
+    if isinstance(node, ast.Module):  # a name for a type, float | None
+        values = [line.value for line in node.body if isinstance(line, ast.Assign)]
+        words += [value for value in values if isinstance(value, ast.BinOp) and isinstance(value.op, ast.BitOr)]
     return [item for item in words if item is not None]
 
 

@@ -133,3 +133,7 @@ def test_settings_out_of_range_name_the_range(settings: dict[str, object]) -> No
     (problem,) = refusal.value.problems
     assert problem.code == "RS-C34"
     assert problem.column == f"focal.{next(iter(settings))}"
+
+
+def test_only_an_uneven_alpha_compensates() -> None:
+    assert [Focal(alpha=alpha).compensates() for alpha in (None, 0.5, 0.25, 0.75)] == [False, False, True, True]
