@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from raresight.advise.ready import BY_NAME, HEAD, LONG_TAIL_CXR, MONICA, READY, SEED_001, Ready
+from raresight.advise.ready import BY_NAME, HEAD, HYPOTHESIS, LONG_TAIL_CXR, MONICA, READY, Ready
 from raresight.core.presets import PRESETS, Preset
 from raresight.core.severity import BANDS
 from raresight.core.task import Task
@@ -120,7 +120,7 @@ def _avoid(decides: Mapping[str, Any] | None, preset: Preset, noise: str) -> lis
             (
                 "plain SMOTE",
                 "few cases span no space that new ones could fill; borderline_smote stays at the border",
-                SEED_001,
+                HYPOTHESIS,
             )
         )
     if noise == "much":
@@ -128,7 +128,7 @@ def _avoid(decides: Mapping[str, Any] | None, preset: Preset, noise: str) -> lis
             (
                 "class weights, SMOTE and its kin",
                 "a wrong rare label weighs more, or is multiplied",
-                f"{SEED_001}: Table 3 names overfitting on noisy minority cases",
+                f"a head learns noisy rare cases by heart: {HYPOTHESIS}",
             )
         )
     rows += [
@@ -145,7 +145,7 @@ def _avoid(decides: Mapping[str, Any] | None, preset: Preset, noise: str) -> lis
         (
             "SMOTE in pixel space",
             "the mean of two pictures is a double exposure, not a patient",
-            "seed text 001, section 4, which asks for feature space; no figure was available to us",
+            f"new cases belong in feature space: {HYPOTHESIS}",
         ),
         (
             "an AUC loss from the first step",
@@ -189,10 +189,7 @@ def _notes(
     ]
     notes.append(f"label noise: {noise} ({noise_from})")
     if noise in ("some", "much"):
-        notes.append(
-            "noisy labels: focal is said to be the more robust loss (seed text 001, Table 3); "
-            "no figure was available to us"
-        )
+        notes.append(f"noisy labels: focal may be the more robust loss ({HYPOTHESIS})")
     if preset.name == "none":
         notes.append("preset none: no augmentation is proposed, as no transform is known to be safe; name a modality")
     if decides is not None and decides["severity"] in ("balanced", "mild"):

@@ -13,8 +13,8 @@ RARE: tuple[Severity, ...] = ("moderate", "severe", "extreme")
 UNEVEN: tuple[Severity, ...] = ("mild", *RARE)
 ALWAYS: tuple[Severity, ...] = ("balanced", *UNEVEN)
 
-SEED_001 = "a hypothesis of seed text 001, section 6, which names no figure"
-SEED_002 = "an arm of the explainability study on ChestX-ray14 (arXiv 2204.01729); no figure was available to us"
+HYPOTHESIS = "our working hypothesis; no figure found by us"
+CXR_STUDY = "an arm of the explainability study on ChestX-ray14 (arXiv 2204.01729); no figure was available to us"
 MONICA = "DermaMNIST (MONICA's result files, ResNet-50, one seed), balanced accuracy"
 LONG_TAIL_CXR = "NIH-CXR-LT (LongTailCXR, 90 tail test images), accuracy of the tail"
 HAM_ARMS = "HAM10000 by lesion, 3 seeds (a small published study), macro-F1 / balanced accuracy"
@@ -136,7 +136,7 @@ READY: tuple[Ready, ...] = (
         noise=("much",),
         why="new features at the border of a rare class alone; few cases may not span a space, so look at the share of "
         "unsafe points in the report",
-        evidence=(f"{NO_FIGURE}", f"{SEED_001}: high risk, high reward under extreme imbalance"),
+        evidence=(f"{NO_FIGURE}", f"high risk, high reward under extreme imbalance: {HYPOTHESIS}"),
         cost="one training and a short one of the head",
     ),
     Ready(
@@ -146,7 +146,7 @@ READY: tuple[Ready, ...] = (
         preset=True,
         parts=("heavy_augment", "focal"),
         why="more varied rare cases and a loss that attends to hard ones: is it more than the sum of its parts?",
-        evidence=(SEED_001,),
+        evidence=(HYPOTHESIS,),
         cost="one training, with augmentation in every batch",
     ),
     Ready(
@@ -158,7 +158,7 @@ READY: tuple[Ready, ...] = (
         noise=("much",),
         parts=("heavy_augment", "borderline_smote", "focal"),
         why="augmentation, then new features at the border, then a loss that attends to hard cases; the riskiest arm",
-        evidence=(SEED_001,),
+        evidence=(HYPOTHESIS,),
         cost="one training with augmentation and a short one of the head",
     ),
     Ready(
@@ -185,7 +185,7 @@ READY: tuple[Ready, ...] = (
         strategies=({"class_balanced_focal": {"gamma": 2.0, "beta": 0.9999}},),
         severities=(),
         why="focal with weights by the effective number of cases",
-        evidence=(f"{LONG_TAIL_CXR}: 0.117, plain 0.017; focal alone 0.042", SEED_002),
+        evidence=(f"{LONG_TAIL_CXR}: 0.117, plain 0.017; focal alone 0.042", CXR_STUDY),
         cost=ONE,
     ),
     Ready(
@@ -193,8 +193,8 @@ READY: tuple[Ready, ...] = (
         strategies=({"focal": {"gamma": 2.0, "alpha": 0.25}},),
         severities=(),
         kinds=("independent",),
-        why="focal as that study set it; alpha 0.25 lowers the weight of rare findings",
-        evidence=(SEED_002,),
+        why="focal as the explainability study on ChestX-ray14 set it; alpha 0.25 lowers the weight of rare findings",
+        evidence=(CXR_STUDY,),
         cost=ONE,
     ),
     Ready(
@@ -203,7 +203,7 @@ READY: tuple[Ready, ...] = (
         severities=(),
         kinds=("independent",),
         why="positives of each finding weigh as much as its negatives",
-        evidence=(SEED_002,),
+        evidence=(CXR_STUDY,),
         cost=ONE,
     ),
     Ready(
@@ -212,7 +212,7 @@ READY: tuple[Ready, ...] = (
         severities=(),
         kinds=("independent",),
         why="rare findings weigh more than common ones",
-        evidence=(SEED_002,),
+        evidence=(CXR_STUDY,),
         cost=ONE,
     ),
     Ready(
@@ -221,7 +221,7 @@ READY: tuple[Ready, ...] = (
         severities=(),
         kinds=("independent",),
         why="each finding's weight is learned",
-        evidence=(SEED_002,),
+        evidence=(CXR_STUDY,),
         cost=ONE,
     ),
     Ready(
@@ -230,7 +230,7 @@ READY: tuple[Ready, ...] = (
         severities=(),
         kinds=("independent",),
         why="easy negatives weigh far less than easy positives",
-        evidence=(SEED_002,),
+        evidence=(CXR_STUDY,),
         cost=ONE,
     ),
     Ready(
@@ -238,7 +238,7 @@ READY: tuple[Ready, ...] = (
         strategies=({"class_balanced_sampling": {"power": 1.0, "clip": 75.0}},),
         severities=(),
         why="rare cases are drawn more often",
-        evidence=(f"{MONICA}: re-sampling 0.678, plain 0.616", SEED_002),
+        evidence=(f"{MONICA}: re-sampling 0.678, plain 0.616", CXR_STUDY),
         cost=ONE,
     ),
 )

@@ -31,7 +31,7 @@ class Asymmetric(Strategy):
     of a negative that the model is sure to be positive fades as well.
     Hurts: negatives nearly vanish, so that probabilities rise to those of no prevalence: thresholds must be tuned, and
     calibration suffers. Three settings, whose best values depend on the data.
-    Evidence: none found by us on medical images with intervals; one of the eight arms of the seed study on
+    Evidence: none found by us on medical images with intervals; one of the eight arms of a study on
     ChestX-ray14 (arXiv 2204.01729), of which only the abstract was available to us.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
     Source: Ridnik et al. 2021 (Ben-Baruch et al. 2020), "Asymmetric loss for multi-label classification" (ASL). The

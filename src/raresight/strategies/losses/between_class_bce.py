@@ -26,7 +26,7 @@ class BetweenClassBCE(Strategy):
     Helps: where common findings crowd the rare ones out of a shared representation.
     Hurts: within a class nothing is balanced: its positives stay as rare as they are, and its logits keep the training
     prevalence. With one class it does nothing.
-    Evidence: none found by us with figures; an arm of the seed study on ChestX-ray14 (arXiv 2204.01729), of which only
+    Evidence: none found by us with figures; an arm of a study on ChestX-ray14 (arXiv 2204.01729), of which only
     the abstract was available to us.
     Raises: `ConfigError` RS-C34 for values outside these ranges.
     Source: the code released with that study (CAMP-eXplain-AI/imba-explain, InterWeightedBCEWithLogits), power 1/2. We

@@ -32,7 +32,7 @@ class Uncertainty(Strategy):
     Helps: tasks with losses of different scale, which would drown one another.
     Hurts: a rare finding has a small loss because its negatives are easy, not because it is learned; it gains weight
     for its negatives as for its positives, and nothing is balanced within the class. Noisy labels lose weight.
-    Evidence: none found by us with figures; an arm of the seed study on ChestX-ray14 (arXiv 2204.01729), of which only
+    Evidence: none found by us with figures; an arm of a study on ChestX-ray14 (arXiv 2204.01729), of which only
     the abstract was available to us.
     Raises: `ConfigError` RS-C34 for lr outside its range.
     Source: Kendall et al. 2018, "Multi-task learning using uncertainty to weigh losses", for classification, s = log

@@ -26,7 +26,7 @@ class WithinClassBCE(Strategy):
     with each class scaled back to a mean weight of 1.
     Hurts: the loss, and with it the step, grows with the number of classes whose negatives prevail; a finding in one of
     a thousand cases has positives of weight 999, which are learned by heart.
-    Evidence: none found by us with figures; an arm of the seed study on ChestX-ray14 (arXiv 2204.01729), of which only
+    Evidence: none found by us with figures; an arm of a study on ChestX-ray14 (arXiv 2204.01729), of which only
     the abstract was available to us.
     Raises: `ConfigError` RS-C34 for power outside its range.
     Source: the code released with that study (CAMP-eXplain-AI/imba-explain, IntraWeightedBCEWithLogits). We differ in
