@@ -239,6 +239,12 @@ def _code(text: str) -> bytes:
     return ast.dump(tree).encode()
 
 
+@functools.cache
+def _bytes(test: Path) -> bytes:
+    """A test as it was when this run began: it may be edited meanwhile."""
+    return test.read_bytes()
+
+
 class Kept:
     """What earlier runs found, as long as the mutant and the tests that judged it read the same."""
 
@@ -261,7 +267,7 @@ class Kept:
     def _stamp(self, mutant: Mutant, noticed: str) -> str:
         judge = TESTS / noticed.partition("::")[0]
         paths = [judge] if judge.is_file() else [*tests_of(mutant.file), PRIORS, *sorted(CONTRACTS.glob("*.py"))]
-        return hashlib.sha256(b"".join([_code(mutant.text), *(p.read_bytes() for p in paths)])).hexdigest()[:16]
+        return hashlib.sha256(b"".join([_code(mutant.text), *map(_bytes, paths)])).hexdigest()[:16]
 
 
 def main() -> int:
@@ -276,6 +282,8 @@ def main() -> int:
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     os.chdir(ROOT)
     kept = Kept()
+    for test in (*UNIT.glob("test_*.py"), *CONTRACTS.glob("*.py")):
+        _bytes(test)
     mutants = [mutant for file in files for mutant in mutants_of(file)]
     found = {mutant.key: noticed for mutant in mutants if (noticed := kept[mutant]) is not None}
     left = [mutant for mutant in mutants if mutant.key not in found]
