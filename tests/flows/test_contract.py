@@ -11,13 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from PIL import Image
 
 from tests.flows.conftest import Cli, write_study
 
 # The commands of this version, the first five in the order that help leads with.
 COMMANDS = (
     *("demo", "init", "run", "score", "report"),
-    *("status", "check", "audit", "split", "train", "tune", "evaluate", "compare", "sweep", "list", "doctor"),
+    *("status", "check", "audit", "advise", "split", "train", "tune", "evaluate", "compare", "sweep", "list", "doctor"),
 )
 OPTIONS = {
     "demo": ["--out"],
@@ -28,7 +29,8 @@ OPTIONS = {
     "run": ["--open-test"],
     "status": ["--json"],
     "check": ["--fix-plan", "--json"],
-    "audit": ["--json"],
+    "audit": ["--augment", "--json"],
+    "advise": ["--label-noise", "--write", "--no-write", "--force", "--json"],
     "split": ["--json"],
     "train": ["--arm", "--seed", "--dry-run", "--json"],
     "tune": ["--json"],
@@ -44,7 +46,7 @@ OPTIONS = {
     "list": ["--json"],
     "doctor": ["--json"],
 }
-LATER = ("advise", "explain", "freeze", "predict", "validate", "monitor", "export")
+LATER = ("explain", "freeze", "predict", "validate", "monitor", "export")
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,7 @@ def test_what_is_not_built_is_absent(cli: Cli, command: str) -> None:
     assert answer.code == 2 and "No such command" in answer.err
 
 
-@pytest.mark.parametrize(
-    "words", [["train", "s", "--on", "slurm"], ["audit", "s", "--augment"], ["init", "s", "d", "--from", "dicom"]]
-)
+@pytest.mark.parametrize("words", [["train", "s", "--on", "slurm"], ["init", "s", "d", "--from", "dicom"]])
 def test_options_of_later_versions_are_usage_errors(cli: Cli, words: list[str]) -> None:
     answer = cli(*words)
     assert answer.code == 2 and answer.out == ""
@@ -173,10 +173,24 @@ def test_init_never_proposes_health_as_what_must_not_be_missed(tmp_path: Path, p
         for image in some:
             shutil.copy(image, tmp_path / "images" / folder)
     options = ("--from", "folder", "--one-image-per-patient")
-    assert cli("init", tmp_path / "study", tmp_path / "images", *options).code == 0
+    answer = cli("init", tmp_path / "study", tmp_path / "images", *options)
+    assert answer.code == 0
+    assert "`image.preset`: see raresight list presets" in answer.out + answer.err, (
+        "a folder does not tell its modality"
+    )
     text = (tmp_path / "study" / "study.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["task"]["critical"] == [] and "e.g. [pneumonia]" in text
     uncommented = re.sub(r"^# (costs|accept)", r"\1", text, flags=re.MULTILINE)
     assert yaml.safe_load(uncommented)["costs"]["missed"] == {"pneumonia": 20}
     (tmp_path / "study" / "study.yaml").write_text(uncommented, encoding="utf-8")
     assert cli("status", tmp_path / "study").code == 0
+
+
+def test_init_asks_for_a_preset_where_there_are_images_to_change(tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "t.csv").write_text("image,label,patient_id\na.png,nv,1\nb.png,mel,2\n", encoding="utf-8")
+    for name in "ab":
+        Image.new("L", (32, 32), 90).save(tmp_path / f"{name}.png")
+    for name, options, asks in (("with", (), True), ("without", ("--no-images",), False)):
+        answer = cli("init", tmp_path / name, "--from", "csv", tmp_path / "t.csv", *options)
+        assert answer.code == 0
+        assert ("raresight list presets" in answer.out + answer.err) is asks

@@ -100,7 +100,7 @@ def _survey(path: Path, text: str, delimiter: str) -> tuple[list[str], int, np.n
     widths: list[int] = []
     header: list[str] = []
     try:
-        header = next(reader)
+        header = next(reader, [])
         widths.extend(len(record) if any(record) else 0 for record in reader)
     except csv.Error as cause:
         found = f"line {reader.line_num} cannot be cut into cells ({cause})"

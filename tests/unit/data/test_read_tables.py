@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from raresight.core.errors import DataError, RaresightError
@@ -118,6 +118,7 @@ def _reads_or_refuses(content: bytes, kinds: tuple[str, ...]) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200))
+@example(b"\xfe\xff")  # a byte-order mark and nothing behind it
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     _reads_or_refuses(content, ("csv", "ham10000", "chestxray14", "medmnist", "folder"))
 
