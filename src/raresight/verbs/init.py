@@ -115,6 +115,8 @@ def init(
     say(f"{len(reading.manifest):,} cases, {len(reading.classes)} classes, split by {reading.group}")
     for problem in reading.problems:
         say(str(problem))
+    if reading.preset == "none" and not options.no_images:
+        say("augmentation and the faithfulness audit need `image.preset`: see raresight list presets")
     say(f"wrote {folder.config} - look at `critical`, then: raresight advise {path}, raresight run {path}")
     return folder
 
