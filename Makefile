@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills mutants clean
+.PHONY: setup demo test lint docs bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-methods study-severity study-noise mutants clean
 
 setup: $(READY)
 
@@ -35,7 +35,7 @@ test: setup lint
 DATA ?= ../shared/data
 STUDIES ?= studies
 
-study: study-ham10000 study-nih study-pneumonia study-kills
+study: study-ham10000 study-nih study-pneumonia study-kills study-methods study-severity study-noise
 
 study-ham10000: setup
 	$(BIN)/python benchmarks/line_study.py ham10000 $(DATA)/ham10000 $(STUDIES)/ham10000 \
@@ -52,6 +52,17 @@ study-pneumonia: setup
 study-faithfulness: setup
 	$(BIN)/python benchmarks/faithfulness_study.py $(DATA)/ham10000 $(STUDIES)/faithfulness \
 		--table $(STUDIES)/faithfulness.md --figure $(STUDIES)/faithfulness.svg
+
+study-methods: setup
+	$(BIN)/python benchmarks/methods_study.py $(DATA)/ham10000 $(STUDIES)/methods --table $(STUDIES)/methods.md
+
+# The sweeps write their own tables and curves, under $(STUDIES)/severity/<set>/sweep/<class>/.
+study-severity: setup
+	for set in ham10000 cells films; do \
+		$(BIN)/python benchmarks/severity_study.py $$set $(DATA) $(STUDIES)/severity/$$set || exit 1; done
+
+study-noise: setup
+	$(BIN)/python benchmarks/label_noise.py $(DATA)/chula_rbc12 $(STUDIES)/noise --table $(STUDIES)/noise.md
 
 study-kills: setup
 	$(BIN)/python benchmarks/killed_runs.py $(STUDIES)/kills
