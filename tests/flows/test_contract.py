@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image
 
 from tests.flows.conftest import Cli, write_study
 
@@ -173,24 +172,10 @@ def test_init_never_proposes_health_as_what_must_not_be_missed(tmp_path: Path, p
         for image in some:
             shutil.copy(image, tmp_path / "images" / folder)
     options = ("--from", "folder", "--one-image-per-patient")
-    answer = cli("init", tmp_path / "study", tmp_path / "images", *options)
-    assert answer.code == 0
-    assert "`image.preset`: see raresight list presets" in answer.out + answer.err, (
-        "a folder does not tell its modality"
-    )
+    assert cli("init", tmp_path / "study", tmp_path / "images", *options).code == 0
     text = (tmp_path / "study" / "study.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["task"]["critical"] == [] and "e.g. [pneumonia]" in text
     uncommented = re.sub(r"^# (costs|accept)", r"\1", text, flags=re.MULTILINE)
     assert yaml.safe_load(uncommented)["costs"]["missed"] == {"pneumonia": 20}
     (tmp_path / "study" / "study.yaml").write_text(uncommented, encoding="utf-8")
     assert cli("status", tmp_path / "study").code == 0
-
-
-def test_init_asks_for_a_preset_where_there_are_images_to_change(tmp_path: Path, cli: Cli) -> None:
-    (tmp_path / "t.csv").write_text("image,label,patient_id\na.png,nv,1\nb.png,mel,2\n", encoding="utf-8")
-    for name in "ab":
-        Image.new("L", (32, 32), 90).save(tmp_path / f"{name}.png")
-    for name, options, asks in (("with", (), True), ("without", ("--no-images",), False)):
-        answer = cli("init", tmp_path / name, "--from", "csv", tmp_path / "t.csv", *options)
-        assert answer.code == 0
-        assert ("raresight list presets" in answer.out + answer.err) is asks
