@@ -11,13 +11,27 @@ import re
 import numpy as np
 import pytest
 import torch
-from tiny_line import CLASSES, GRID, IDS, KINDS, SPACES, B, Data, N, make_data, stack_of, train
+from tiny_line import (
+    CLASSES,
+    GRID,
+    IDS,
+    KINDS,
+    B,
+    Data,
+    N,
+    batch_of,
+    fitted,
+    instances,
+    loss_of,
+    make_data,
+    stack_of,
+    train,
+)
 from torch import Tensor
 
 import raresight.strategies
 from raresight.core.errors import ConfigError
-from raresight.core.task import Task
-from raresight.strategies import ALL, Facts, Stack, Strategy
+from raresight.strategies import ALL, Strategy
 from raresight.strategies.strategy import PLACES, implements
 
 # what every docstring says, and the page in docs/methods with it; from `Absent class` on in this order
@@ -25,21 +39,6 @@ PARAGRAPHS = ("Equation", "Shapes", "Ranges", "Absent class", "Helps", "Hurts", 
 MIXERS = {"mixup", "balanced_mixup", "remix", "cutmix"}
 
 every = pytest.mark.parametrize(("method", "kind", "space"), GRID, ids=IDS)
-
-
-def _loss(stack: Stack, logits: Tensor, target: Tensor, mask: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Total, per case, and gradient towards the logits."""
-    logits = logits.detach().clone().requires_grad_()
-    total, per_case = stack.loss(logits, target, mask, ids, 0)
-    total.backward()
-    assert logits.grad is not None
-    return total.detach(), torch.zeros(len(target)) if per_case is None else per_case, logits.grad
-
-
-def _batch(data: Data, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    ids = torch.arange(B)
-    logits = torch.randn(data.target[:B].shape, generator=torch.Generator().manual_seed(seed))
-    return logits, data.target[:B], data.mask[:B], ids
 
 
 # membership
@@ -94,7 +93,7 @@ def test_neutral_settings_are_plain_training(method: type[Strategy], kind: str, 
 @every
 def test_default_settings_are_not_plain_training(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
     data = make_data(kind, space)
-    others = _instances("class_weights") if implements(method(), "correct") else []  # it acts upon what others do
+    others = instances("class_weights") if implements(method(), "correct") else []  # it acts upon what others do
     plain = train(data, *others, head_phase=method.head_phase)
     assert (train(data, *others, method()).logits - plain.logits).abs().max() > 1e-5
 
@@ -111,11 +110,11 @@ def test_absent_class_stays_finite(method: type[Strategy], kind: str, space: tup
     assert shift is None or shift.isfinite().all()
     assert shift is None or shift.dim() == 0 or shift[2] == 0  # nothing is claimed about a class never seen
     # and where a case of it turns up later, say in a batch of another hospital
-    logits, target, mask, ids = _batch(data)
+    logits, target, mask, ids = batch_of(data)
     target = target.clone()
     target[0] = 0
     target[0, 2] = 1
-    total, _, gradient = _loss(stack_of(data, method()), logits, target, mask, ids)
+    total, _, gradient = loss_of(stack_of(data, method()), logits, target, mask, ids)
     assert total.isfinite()
     assert gradient.isfinite().all()
 
@@ -123,8 +122,8 @@ def test_absent_class_stays_finite(method: type[Strategy], kind: str, space: tup
 @every
 def test_empty_mask_gives_zero(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
     data = make_data(kind, space)
-    logits, target, mask, ids = _batch(data)
-    total, per_case, gradient = _loss(stack_of(data, method()), logits, target, torch.zeros_like(mask), ids)
+    logits, target, mask, ids = batch_of(data)
+    total, per_case, gradient = loss_of(stack_of(data, method()), logits, target, torch.zeros_like(mask), ids)
     assert total == 0
     assert gradient.abs().max() == 0
     assert per_case.abs().max() == 0
@@ -136,17 +135,17 @@ def test_extreme_logits_stay_finite(
     method: type[Strategy], kind: str, space: tuple[int, ...], dtype: torch.dtype
 ) -> None:
     data = make_data(kind, space)
-    logits, target, mask, ids = _batch(data)
+    logits, target, mask, ids = batch_of(data)
     for size in (1e4, -1e4, 0.0):
         stack = stack_of(data, method())
-        total, per_case, gradient = _loss(stack, (logits.sign() * size).to(dtype), target, mask, ids)
+        total, per_case, gradient = loss_of(stack, (logits.sign() * size).to(dtype), target, mask, ids)
         assert total.isfinite()
         assert per_case.isfinite().all()
         assert gradient.isfinite().all()
     # a masked label may have overflowed logits behind it
     mask = mask.clone()
     mask[0] = 0
-    total, _, gradient = _loss(stack_of(data, method()), (logits * 1e4).to(dtype), target, mask, ids)
+    total, _, gradient = loss_of(stack_of(data, method()), (logits * 1e4).to(dtype), target, mask, ids)
     assert total.isfinite()
     assert gradient[0].abs().max() == 0
 
@@ -154,7 +153,7 @@ def test_extreme_logits_stay_finite(
 @every
 def test_masked_equals_dropped(method: type[Strategy], kind: str, space: tuple[int, ...]) -> None:
     data = make_data(kind, space)
-    logits, target, mask, ids = _batch(data)
+    logits, target, mask, ids = batch_of(data)
     stack = stack_of(data, method())
     hidden = torch.tensor([1, 4, 5])
     kept = torch.tensor([0, 2, 3, 6, 7])
@@ -162,8 +161,8 @@ def test_masked_equals_dropped(method: type[Strategy], kind: str, space: tuple[i
     mask[hidden] = 0
     target = target.clone()
     target[hidden] = 1 - target[hidden]  # whatever stands there must not matter
-    total, per_case, gradient = _loss(stack, logits, target, mask, ids)
-    total_kept, per_case_kept, gradient_kept = _loss(stack, logits[kept], target[kept], mask[kept], ids[kept])
+    total, per_case, gradient = loss_of(stack, logits, target, mask, ids)
+    total_kept, per_case_kept, gradient_kept = loss_of(stack, logits[kept], target[kept], mask[kept], ids[kept])
     torch.testing.assert_close(total, total_kept)
     torch.testing.assert_close(per_case[kept], per_case_kept)
     torch.testing.assert_close(gradient[kept], gradient_kept)
@@ -206,9 +205,9 @@ def test_class_order_does_not_matter(method: type[Strategy], kind: str, space: t
     data = make_data(kind, space)
     turned = Data(data.x, data.target[:, order], data.mask[:, order], kind, tuple(CLASSES[i] for i in order))
     stack, stack_turned = stack_of(data, one := method()), stack_of(turned, other := method())
-    logits, target, mask, ids = _batch(data)
-    total, per_case, gradient = _loss(stack, logits, target, mask, ids)
-    expected = _loss(stack_turned, logits[:, order], target[:, order], mask[:, order], ids)
+    logits, target, mask, ids = batch_of(data)
+    total, per_case, gradient = loss_of(stack, logits, target, mask, ids)
+    expected = loss_of(stack_turned, logits[:, order], target[:, order], mask[:, order], ids)
     torch.testing.assert_close(total, expected[0])
     torch.testing.assert_close(per_case, expected[1])
     torch.testing.assert_close(gradient[:, order], expected[2])
@@ -356,7 +355,7 @@ def test_rowwise_means_that_batches_can_be_joined(method: type[Strategy], kind: 
         pytest.skip(f"the method does not serve {kind} labels")
     data = make_data(kind, ())
     stack = stack_of(data, strategy := method())
-    logits, target, mask, ids = _batch(data)
+    logits, target, mask, ids = batch_of(data)
     mask = mask.clone()
     mask[0] = 0
     mask[5, 1] = 0
@@ -375,7 +374,7 @@ def test_weights_of_cases_and_classes_enter_the_loss(method: type[Strategy], kin
     """A case of weight 0 pulls nothing; a row-wise loss is the mean of weight times what each case costs."""
     if kind not in method.kinds or not method.takes_weights:
         pytest.skip(f"the method does not serve {kind} labels with weights")
-    logits, target, mask, ids = _batch(data := make_data(kind, ()))
+    logits, target, mask, ids = batch_of(data := make_data(kind, ()))
     logits.requires_grad_()
     weight = torch.tensor([3.0, 0, 1, 2, 0.5, 4, 1, 1.5]).unsqueeze(1)
     stack_of(data, strategy := method())
@@ -395,134 +394,5 @@ def test_weights_without_a_place_are_refused_by_name() -> None:
         for kind in method.kinds:
             for weigher in ("class_weights", "deferred_reweighting"):  # the latter weighs in late epochs alone
                 with pytest.raises(ConfigError, match=f"'{method.name}' cannot use the case weights of '{weigher}'"):
-                    _fitted(kind, method(), *_instances(weigher))
-            _fitted(kind, method(), *_instances("class_balanced_sampling"))
-
-
-# combinations
-
-
-def _instances(*names: str) -> list[Strategy]:
-    return [next(m for m in ALL if m.name == name)() for name in names]
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [("focal", "ldam"), ("focal", "balanced_softmax"), ("focal", "focal")],
-)
-def test_two_owners_are_refused_by_name(first: str, second: str) -> None:
-    with pytest.raises(ConfigError) as refusal:
-        Stack(_instances(first, second), Task("exclusive", CLASSES), "mine")
-    (problem,) = refusal.value.problems
-    assert problem.code == "RS-C35"
-    assert problem.column == "arms.mine"
-    assert f"'{first}'" in problem.found
-    assert f"'{second}'" in problem.found
-
-
-def test_a_kind_or_space_that_is_not_served_is_refused() -> None:
-    with pytest.raises(ConfigError, match="serves label spaces of"):
-        Stack(_instances("smote"), Task("exclusive", CLASSES, space=2), "mine")
-
-
-def _fitted(kind: str, *strategies: Strategy) -> Stack:
-    return stack_of(make_data(kind, ()), *strategies)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_double_compensation_is_found_and_its_prior_shown(kind: str) -> None:
-    stack = _fitted(kind, *_instances("class_weights", "class_balanced_sampling"))
-    (finding,) = stack.findings()
-    assert "class_weights and class_balanced_sampling" in finding
-    assert "double compensation" in finding
-    implied = stack.implied_prior()
-    assert implied is not None
-    assert f"rare x{implied[2].exp().item():.3g}" in finding
-    parts = [_fitted(kind, *_instances(name)).implied_prior() for name in ("class_weights", "class_balanced_sampling")]
-    torch.testing.assert_close(implied, parts[0] + parts[1])
-
-
-def test_triple_compensation_is_found() -> None:
-    """Catalogue item 35: focal alpha and class weights and a balanced sampler."""
-    by_name = {method.name: method for method in ALL}
-    focal = by_name["focal"](alpha=0.25)
-    stack = _fitted("independent", focal, *_instances("class_weights", "class_balanced_sampling"))
-    (finding,) = stack.findings()
-    assert "focal, class_weights and class_balanced_sampling" in finding
-    assert "triple compensation" in finding
-    assert "not defined" in finding
-    assert stack.implied_prior() is None
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_one_compensation_is_no_finding(kind: str) -> None:
-    by_name = {method.name: method for method in ALL}
-    mining = by_name["hard_examples"](unbiased=True)
-    assert _fitted(kind, *_instances("focal", "class_weights")).findings() == []
-    assert _fitted(kind, mining, *_instances("class_weights")).findings() == []
-    assert _fitted(kind, *_instances("importance_sampling", "class_weights")).findings() == []
-    assert _fitted(kind, *_instances("augment", "ema", "sam", "mixup")).findings() == []
-
-
-def test_a_retrained_head_answers_to_its_own_sampler_alone() -> None:
-    """Its balanced rows decide: neither the first phase's sampler nor synthetic rows add to the prior."""
-    alone = _fitted("exclusive", *_instances("classifier_retraining")).implied_prior()
-    for other in ("class_balanced_sampling", "smote"):
-        both = _fitted("exclusive", *_instances(other, "classifier_retraining")).implied_prior()
-        assert alone is not None
-        assert both is not None
-        torch.testing.assert_close(both, alone)
-
-
-UNDOING: list[tuple[str, dict[str, object], bool]] = [
-    ("importance_sampling", {}, True),
-    ("importance_sampling", {"correction": 0.01}, True),
-    ("importance_sampling", {"correction": 0}, False),
-    ("importance_sampling", {"power": 0}, False),
-    ("hard_examples", {"unbiased": True}, True),
-    ("hard_examples", {"unbiased": True, "mix": 0}, False),
-    ("hard_examples", {}, False),
-    ("class_balanced_sampling", {}, False),
-]
-
-
-@pytest.mark.parametrize(("name", "settings", "undoes"), UNDOING)
-@pytest.mark.parametrize(
-    ("rival", "message"), [("classifier_retraining", "draws those of the head"), ("auc_margin", "no place for them")]
-)
-def test_inclusion_weights_that_would_not_act_are_refused(
-    name: str, settings: dict[str, object], undoes: bool, rival: str, message: str
-) -> None:
-    by_name = {method.name: method for method in ALL}
-    if rival not in by_name:
-        pytest.skip(f"there is no method {rival}")
-    task = Task("independent", CLASSES)
-    arm = [by_name[name](**settings), by_name[rival]()]
-    if not undoes:
-        Stack(arm, task)
-        return
-    with pytest.raises(ConfigError, match=message):
-        Stack(arm, task)
-
-
-@pytest.mark.parametrize("space", SPACES, ids=len)
-@pytest.mark.parametrize("kind", KINDS)
-def test_loss_of_an_empty_stack_is_cross_entropy(kind: str, space: tuple[int, ...]) -> None:
-    """Oracle: torch's own losses, unreduced, averaged over known labels."""
-    data = make_data(kind, space)
-    logits, target, mask, ids = _batch(data)
-    total, per_case, _ = _loss(stack_of(data), logits, target, mask, ids)
-    if kind == "exclusive":
-        entries = torch.nn.functional.cross_entropy(logits, target.argmax(1), reduction="none")
-    else:
-        entries = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    torch.testing.assert_close(total, entries.mean())
-    torch.testing.assert_close(per_case, entries.reshape(B, -1).mean(1))
-
-
-def test_prior_of_facts_by_hand() -> None:
-    target = torch.tensor([[1.0, 0], [1, 0], [0, 1], [0, 0]])
-    mask = torch.tensor([[1.0, 1], [1, 0], [1, 1], [0, 0]])
-    # independent: class 0 has 2 of 3 known, class 1 has 1 of 2 known
-    prior = Facts("independent", ("a", "b"), target, mask).prior
-    torch.testing.assert_close(prior, torch.tensor([2 / 3, 1 / 2], dtype=torch.float64))
+                    fitted(kind, method(), *instances(weigher))
+            fitted(kind, method(), *instances("class_balanced_sampling"))

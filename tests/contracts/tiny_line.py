@@ -236,3 +236,26 @@ def _order(n: int, weights: Tensor | None, steps: int, rng: torch.Generator) -> 
     else:
         drawn = torch.cat([torch.randperm(n, generator=rng) for _ in range(-(-steps * B // n))])[: steps * B]
     return drawn.view(steps, B).tolist()
+
+
+def loss_of(stack: Stack, logits: Tensor, target: Tensor, mask: Tensor, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Total, per case, and gradient towards the logits."""
+    logits = logits.detach().clone().requires_grad_()
+    total, per_case = stack.loss(logits, target, mask, ids, 0)
+    total.backward()
+    assert logits.grad is not None
+    return total.detach(), torch.zeros(len(target)) if per_case is None else per_case, logits.grad
+
+
+def batch_of(data: Data, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ids = torch.arange(B)
+    logits = torch.randn(data.target[:B].shape, generator=torch.Generator().manual_seed(seed))
+    return logits, data.target[:B], data.mask[:B], ids
+
+
+def instances(*names: str) -> list[Strategy]:
+    return [next(m for m in ALL if m.name == name)() for name in names]
+
+
+def fitted(kind: str, *strategies: Strategy) -> Stack:
+    return stack_of(make_data(kind, ()), *strategies)
