@@ -64,10 +64,34 @@ class SplitSection(Section):
         return self
 
 
+class FloorSection(Section):
+    """What a class's threshold must reach on validation: a sensitivity or a specificity, not both."""
+
+    sensitivity: Annotated[float, Field(gt=0, le=1)] | None = None
+    specificity: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> FloorSection:
+        if (self.sensitivity is None) == (self.specificity is None):
+            raise ValueError("a floor is one of sensitivity and specificity; the other one follows from the data")
+        return self
+
+
 class DecisionSection(Section):
+    """What a decision is about, and how it is made.
+
+    `floors`: class -> the floor its threshold must reach, instead of the cheapest or Youden's. `subgroups`: columns of
+    the manifest by which figures are told apart. `miscoverage`: the share of cases of each class that a conformal set
+    may miss. `refer`: the largest share of cases that may be referred to a human as "not sure"; 0 refers none.
+    """
+
     unit: str = "image"
     column: str | None = None
     aggregate: Literal["max", "mean"] = "max"
+    floors: dict[str, FloorSection] = {}
+    subgroups: list[str] = []
+    miscoverage: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    refer: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
 class ImageSection(Section):
@@ -107,8 +131,17 @@ class TrainSection(Section):
 
 
 class CostSection(Section):
+    """Prices in false alarms.
+
+    `missed`: what one missed case of a class costs. `prevalence`: its share where the model will be used. `matrix`
+    (exclusive labels): true class -> class said instead -> cost; pairs that are not named cost 1. `referral`: what one
+    case referred to a human costs.
+    """
+
     missed: dict[str, Positive] = {}
     prevalence: dict[str, Annotated[float, Field(gt=0, lt=1)]] = {}
+    matrix: dict[str, dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]] = {}
+    referral: Positive | None = None
 
 
 class AcceptSection(Section):
@@ -134,6 +167,7 @@ class StudyConfig(Section):
     arms: dict[str, Any] = {"baseline": []}
     costs: CostSection = CostSection()
     accept: dict[str, AcceptSection] = {}
+    intended_use: str = ""
     quick: bool = False
 
     @field_validator("arms", mode="before")
@@ -148,6 +182,8 @@ class StudyConfig(Section):
         named: dict[str, dict[str, Any]] = {
             "costs.missed": self.costs.missed,
             "costs.prevalence": self.costs.prevalence,
+            "costs.matrix": self.costs.matrix | {said: 0 for row in self.costs.matrix.values() for said in row},
+            "decision.floors": self.decision.floors,
             "accept": self.accept,
         }
         for place, entries in named.items():
