@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,27 @@ from raresight.evaluate.cost import cost_array
 from raresight.evaluate.counts import decide
 from raresight.evaluate.intervals import rate
 
+MOST_CASES = 20
+
 
 def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str, Any]]:
     """Cases of one class for which another, commoner one was said instead, ranked by harm.
 
     Rows: `true predicted n_images n_patients rate low high n_true_images n_true_patients prevalence critical cost
-    harm`. `rate` is the share of the true class's images at the default operating point that alarm for `predicted` and
-    not for `true`, with the cluster-adjusted interval. For independent labels an image counts only where `predicted`
-    is known to be absent; `predicted: null` is a case for which nothing was said. `harm` = rate x the cost of missing
-    the true class where one is given (`cost`), else None. `true` runs over the critical classes and over those rarer
-    than `predicted`.
+    harm harm_low harm_high cases`. `rate` is the share of the true class's images at the default operating point that
+    alarm for `predicted` and not for `true`, with the cluster-adjusted interval. For independent labels an image counts
+    only where `predicted` is known to be absent; `predicted: null` is a case for which nothing was said. `cost` is what
+    `costs.matrix` asks for this pair (1 where the matrix does not name it), else what missing the true class costs;
+    `harm` = rate x cost with the bounds of the rate times the cost, in false alarms a case of the true class, None
+    without a cost. `true` runs over the critical classes and over those rarer than `predicted`. `cases` are the first
+    `MOST_CASES` ids, the surest of the wrong answer first.
 
     Order: harm, then critical classes, then rate, then rarity. Pairs that never happen are left out; so is an absent
     class.
     """
     task, target = predictions.task, predictions.target
     alarm, patient = decide(predictions.prob, task.kind), predictions.patient.astype(str)
-    missed = cost_array(costs, task.classes)
+    cases, prob, missed = predictions.cases, predictions.prob, cost_array(costs, task.classes)
     prevalence = [float(np.mean(y[~np.isnan(y)] == 1)) if (~np.isnan(y)).any() else 0.0 for y in target.T]
     rows = []
     for i, true in enumerate(task.classes):
@@ -47,7 +52,11 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
             found = rate(wrong[relevant], patient[relevant])
             if not found.value > 0:
                 continue
-            cost = None if np.isnan(missed[i]) else float(missed[i])
+            cost = _cost(costs, true, predicted, missed[i])
+            # Sure of the wrong class, or, where nothing was said, sure that it is not the right one.
+            sure = -prob[:, i] if predicted is None else prob[:, task.index(predicted)]
+            order = np.flatnonzero(relevant & wrong)
+            order = order[np.argsort(-sure[order], kind="stable")][:MOST_CASES]
             rows.append(
                 {
                     "true": true,
@@ -62,10 +71,22 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
                     "prevalence": prevalence[i],
                     "critical": true in task.critical,
                     "cost": cost,
-                    "harm": None if cost is None else found.value * cost,
+                    **{
+                        name: None if cost is None else share * cost
+                        for name, share in (("harm", found.value), ("harm_low", found.low), ("harm_high", found.high))
+                    },
+                    "cases": [str(case) for case in cases[order]],
                 }
             )
     return sorted(rows, key=_worst_first)
+
+
+def _cost(costs: Any, true: str, predicted: str | None, missed: float) -> float | None:
+    """What taking `true` for `predicted` costs: the matrix's word for the pair, else the price of a miss."""
+    matrix = costs.get("matrix") if isinstance(costs, Mapping) else getattr(costs, "matrix", None)
+    if matrix and predicted is not None:
+        return float((matrix.get(true) or {}).get(predicted, 1.0))
+    return None if np.isnan(missed) else float(missed)
 
 
 def _worst_first(row: dict[str, Any]) -> tuple[float, bool, float, float]:
