@@ -8,7 +8,7 @@ from prediction_tables import predictions
 
 from raresight.evaluate.confusions import MOST_CASES, confusions
 
-# c0: 4 cases, two taken for c2 (sure: 0.9 and 0.6), one for c1; c1: 6 cases, five taken for c2; c2: 20 cases, all right.
+# c0: 4 cases, two taken for c2 (case1 surer than case0), one for c1; c1: 6 cases, five taken for c2; c2: all right.
 TRUTH = [0] * 4 + [1] * 6 + [2] * 20
 SAID = [2, 2, 0, 1, *[2] * 5, 1, *[2] * 20]
 PROB = 0.6 * np.eye(3)[SAID] + 0.4 / 3
