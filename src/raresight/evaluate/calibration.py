@@ -1,4 +1,4 @@
-"""Whether a probability of 0.2 means one in five, and the smallest correction that makes it so."""
+"""Whether a probability of 0.2 means one in five."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
 
 from raresight.core.task import Kind
@@ -28,40 +27,18 @@ def probabilities(logits: np.ndarray, kind: Kind) -> np.ndarray:
     return softmax(logits, axis=1) if kind == "exclusive" else expit(logits)
 
 
-def corrected(logits: np.ndarray, shift: np.ndarray | None, temperature: float) -> np.ndarray:
-    """(z - shift) / T: the prior that training implied is taken out before the temperature, `(N, K)`."""
-    return (logits if shift is None else logits - np.asarray(shift)[None, :]) / temperature
+def log_losses(target: np.ndarray, logits: np.ndarray, kind: Kind) -> np.ndarray:
+    """Negative log-likelihood of every case `(N,)` (exclusive) or label `(N, K)` (independent), NaN where not known."""
+    if kind == "exclusive":
+        return np.asarray(-(log_softmax(logits, axis=1) * target).sum(axis=1))
+    return np.asarray(np.logaddexp(0.0, logits) - target * logits)
 
 
 def log_loss(target: np.ndarray, logits: np.ndarray, kind: Kind) -> float:
     """Mean negative log-likelihood of the known labels, in nats; NaN where none is known."""
-    if kind == "exclusive":
-        known = ~np.isnan(target).any(axis=1)
-        terms = -(log_softmax(logits[known], axis=1) * target[known]).sum(axis=1)
-    else:
-        known = ~np.isnan(target)
-        terms = np.logaddexp(0.0, logits[known]) - target[known] * logits[known]
-    return float(terms.mean()) if len(terms) else math.nan
-
-
-def fit_temperature(target: np.ndarray, logits: np.ndarray, kind: Kind) -> float:
-    """The T in [0.05, 20] that minimises the log-loss of z / T; 1 where no label is known or it is not better than 1.
-
-    One temperature for all classes: a rare class has too few cases for one of its own. A temperature keeps the order of
-    an independent label's scores, and the argmax of an exclusive case.
-
-    Source: Guo et al., ICML 2017, section 4.2.
-    """
-    plain = log_loss(target, logits, kind)
-    if math.isnan(plain):
-        return 1.0
-    found = minimize_scalar(
-        lambda log_t: log_loss(target, logits / math.exp(log_t), kind),
-        bounds=(math.log(0.05), math.log(20.0)),
-        method="bounded",
-        options={"xatol": 1e-6},
-    )
-    return float(math.exp(found.x)) if found.fun < plain else 1.0
+    losses = log_losses(target, logits, kind)
+    known = ~np.isnan(losses)
+    return float(losses[known].mean()) if known.any() else math.nan
 
 
 def expected_observed(target: np.ndarray, prob: np.ndarray) -> float:

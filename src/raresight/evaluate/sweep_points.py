@@ -14,7 +14,8 @@ from raresight.core.predictions import Predictions
 from raresight.core.seeds import numpy_rng
 from raresight.evaluate.agreement import alike
 from raresight.evaluate.counts import decide
-from raresight.evaluate.thresholds import calibrate, tune
+from raresight.evaluate.recalibrate import calibrate
+from raresight.evaluate.thresholds import tune
 
 
 @dataclass(frozen=True)

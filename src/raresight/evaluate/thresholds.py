@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from raresight.core.errors import GateError, Problem
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS
-from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
-from raresight.evaluate.calibration import corrected, fit_temperature, log_loss, log_odds, probabilities
+from raresight.core.predictions import Predictions
 from raresight.evaluate.cost import cost_array
 from raresight.evaluate.ranking import steps
+from raresight.evaluate.recalibrate import calibrate, fit
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Tuned:
 def tune(val: Predictions, *, implied_prior: np.ndarray | None = None, costs: Any = None) -> Tuned:
     """Fit the calibrator, then one threshold a class on the calibrated probabilities.
 
-    Calibrator: (z - implied log-prior shift) / T, T by log-loss. Threshold: the cheapest
+    Calibrator: see `recalibrate.fit`. Threshold: the cheapest
     π C (1-Se) + (1-π)(1-Sp) if the class has a cost C of being missed (π: its deployment prevalence, else that of
     validation); otherwise the highest Youden's J = Se + Sp - 1. Of equally good thresholds the one with more recall;
     thresholds lie halfway between neighbouring scores.
@@ -43,7 +43,7 @@ def tune(val: Predictions, *, implied_prior: np.ndarray | None = None, costs: An
     patients the status is `wide`.
 
     Raises: `GateError` RS-R36 for predictions of the test part.
-    Source: Youden, Cancer 3 (1950) 32; Guo et al., ICML 2017.
+    Source: Youden, Cancer 3 (1950) 32.
     """
     if val.part == "test":
         raise GateError(
@@ -55,22 +55,8 @@ def tune(val: Predictions, *, implied_prior: np.ndarray | None = None, costs: An
                 remedy="tune on validation or out-of-fold predictions",
             )
         )
-    kind, target = val.task.kind, val.target
-    logits = val.logits if val.logits is not None else log_odds(val.prob, kind)
-    # A class that training lacks has no finite shift, and nothing to correct.
-    shift = None if implied_prior is None else np.nan_to_num(np.asarray(implied_prior, float), posinf=0.0, neginf=0.0)
-    temperature = fit_temperature(target, corrected(logits, shift, 1.0), kind)
-    after = corrected(logits, shift, temperature)
-    calibrator = {
-        "method": "temperature" if shift is None else "prior correction, then temperature",
-        "shift": None if shift is None else [float(value) for value in shift],
-        "temperature": temperature,
-        "log_loss_before": _number(log_loss(target, logits, kind)),
-        "log_loss_after": _number(log_loss(target, after, kind)),
-        "part": val.part,
-        "n_patients": len(np.unique(val.patient.astype(str))),
-    }
-    prob = probabilities(after, kind)
+    calibrator = fit(val, implied_prior=implied_prior)
+    target, prob = val.target, calibrate(val, calibrator).prob
     missed, deployed = cost_array(costs, val.task.classes), cost_array(costs, val.task.classes, "prevalence")
     patient = val.patient
     records = {
@@ -81,17 +67,6 @@ def tune(val: Predictions, *, implied_prior: np.ndarray | None = None, costs: An
         _absent(name, row["reason"], val.part) for name, row in records.items() if row["status"] == "not_estimable"
     ]
     return Tuned(calibrator, records, problems)
-
-
-def calibrate(predictions: Predictions, calibrator: dict[str, Any]) -> Predictions:
-    """The same table with `prob_` and `logit_` columns after the calibrator: (z - shift) / T, softmax or logistic."""
-    task = predictions.task
-    logits = predictions.logits if predictions.logits is not None else log_odds(predictions.prob, task.kind)
-    after = corrected(logits, calibrator.get("shift"), float(calibrator["temperature"]))
-    prob = probabilities(after, task.kind)
-    columns = {PROB_PREFIX + name: prob[:, k] for k, name in enumerate(task.classes)}
-    columns |= {LOGIT_PREFIX + name: after[:, k] for k, name in enumerate(task.classes)}
-    return replace(predictions, table=predictions.table.assign(**columns))
 
 
 def threshold_array(thresholds: Any, classes: tuple[str, ...]) -> np.ndarray:
@@ -158,7 +133,3 @@ def _absent(name: str, reason: str, part: str) -> Problem:
         why=f"a threshold needs cases with and without the class in the {part or 'validation'} part",
         remedy="use split.folds: 5, or merge the class with a related one",
     )
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -115,7 +115,7 @@ def _arms(folder: StudyFolder, config: StudyConfig, opening: int | None) -> tupl
 def _result(
     arm: Arm, runs: list[RunFolder], config: StudyConfig, estimates: list[Estimate], predictions: list[Predictions]
 ) -> ArmResult:
-    from raresight.evaluate.thresholds import calibrate
+    from raresight.evaluate.recalibrate import calibrate
 
     run_of = {run.seed: run for run in runs}
     calibrators = {seed: run.calibrator for seed, run in run_of.items() if run.calibrator.exists()}

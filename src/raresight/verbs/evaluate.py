@@ -99,7 +99,7 @@ def _estimate_opening(
 def _estimates(study: OpenStudy, run: RunFolder, predictions: Predictions, operating: str) -> list[Estimate]:
     """Calibrated probabilities at their thresholds, per decision unit; the default operating point beside them."""
     from raresight.evaluate.estimates import estimate
-    from raresight.evaluate.thresholds import calibrate
+    from raresight.evaluate.recalibrate import calibrate
 
     calibrated = calibrate(units(study, predictions), read_json(run.calibrator))
     chosen = {name: entry["threshold"] for name, entry in read_json(run.thresholds)["thresholds"].items()}

@@ -155,7 +155,8 @@ def _judged(
 ) -> Judged:
     """Estimates of one model at its default operating point, and at thresholds that are frozen or fitted elsewhere."""
     from raresight.evaluate.estimates import estimate
-    from raresight.evaluate.thresholds import calibrate, tune
+    from raresight.evaluate.recalibrate import calibrate
+    from raresight.evaluate.thresholds import tune
 
     if fitted is None:
         rows = estimate(predictions, thresholds=frozen, operating="frozen", costs=costs, resamples=resamples)

@@ -12,9 +12,11 @@ from sklearn.metrics import log_loss as reference_log_loss
 
 from raresight.core.errors import ConfigError, DataError, GateError
 from raresight.evaluate import calibration, cost
+from raresight.evaluate.calibrators import fit_temperature
 from raresight.evaluate.confusions import confusions
 from raresight.evaluate.counts import count, decide
-from raresight.evaluate.thresholds import calibrate, tune
+from raresight.evaluate.recalibrate import calibrate
+from raresight.evaluate.thresholds import tune
 from raresight.evaluate.units import aggregate
 
 # calibration
@@ -41,8 +43,8 @@ def test_temperature_undoes_overconfidence(kind: str) -> None:
         target = np.eye(3)[(rng.random(8000)[:, None] > np.cumsum(prob, axis=1)[:, :2]).sum(axis=1)]
     else:
         target = (rng.random(prob.shape) < prob).astype(float)
-    assert calibration.fit_temperature(target, 3 * z, kind) == pytest.approx(3, rel=0.06)
-    assert calibration.fit_temperature(target * np.nan, z, kind) == 1
+    assert fit_temperature(target, 3 * z, kind) == pytest.approx(3, rel=0.06)
+    assert fit_temperature(target * np.nan, z, kind) == 1
 
 
 def test_prior_correction_has_the_right_sign() -> None:

@@ -13,7 +13,8 @@ from raresight.core.errors import DataError
 from raresight.core.estimate import Estimate
 from raresight.evaluate import intervals
 from raresight.evaluate.estimates import estimate, from_arrays
-from raresight.evaluate.thresholds import calibrate, tune
+from raresight.evaluate.recalibrate import calibrate
+from raresight.evaluate.thresholds import tune
 
 COSTS = {"missed": {"c0": 20.0}, "prevalence": {"c1": 0.02}}
 

@@ -16,7 +16,8 @@ from raresight.core.predictions import Predictions
 from raresight.evaluate.compare import compare
 from raresight.evaluate.confusions import confusions
 from raresight.evaluate.estimates import estimate
-from raresight.evaluate.thresholds import calibrate, tune
+from raresight.evaluate.recalibrate import calibrate
+from raresight.evaluate.thresholds import tune
 from raresight.evaluate.units import aggregate
 
 COSTS = {"missed": {"c0": 5.0}, "prevalence": {"c1": 0.1}}

@@ -26,7 +26,8 @@ from raresight.data.audit import audit
 from raresight.data.leaks import leaks
 from raresight.evaluate.compare import compare
 from raresight.evaluate.estimates import estimate
-from raresight.evaluate.thresholds import calibrate, tune
+from raresight.evaluate.recalibrate import calibrate
+from raresight.evaluate.thresholds import tune
 
 CLASSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 LESIONS = {"akiec": 57, "bcc": 82, "bkl": 182, "df": 18, "mel": 154, "nv": 1350, "vasc": 24}  # HAM10000, a quarter
