@@ -17,10 +17,12 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
     Rows in quarantine are left out of everything that follows. Nothing is decoded twice: the cache that training reads
     is built here.
 
-    Raises: `DataError` with all errors, or where more than 1% of the rows are in quarantine.
+    Raises: `DataError` with all errors, or where more than 1% of the rows are in quarantine; `ConfigError` RS-C34 for
+    subgroups by a column that the manifest lacks.
     """
     from raresight.data.check import check as check_table
 
+    require_subgroups(study)
     problems = check_table(study.full_manifest, study.task, study.config.data, study.folder.path)
     errors = [problem for problem in problems if problem.level == "error"]
     if study.config.data.images and not errors:
@@ -48,6 +50,14 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
     if too_many:
         raise DataError(_too_many(len(bad_rows), study), *[p for p in problems if p.level == "quarantine"][:8])
     return rows
+
+
+def require_subgroups(study: OpenStudy) -> None:
+    """Raise `ConfigError` RS-C34 where `decision.subgroups` names columns that the manifest does not have."""
+    from raresight.evaluate.subgroups import check_columns
+
+    columns = study.full_manifest.table.columns
+    check_columns(study.config.decision.subgroups, columns, str(study.folder.config), "decision.subgroups")
 
 
 def is_current(study: OpenStudy) -> bool:

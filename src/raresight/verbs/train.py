@@ -9,6 +9,7 @@ import numpy as np
 from raresight.core.arm import Arm
 from raresight.core.errors import ConfigError, Problem, listed, nearest
 from raresight.core.run import RunFolder
+from raresight.verbs.check import require_subgroups
 from raresight.verbs.choose import choose
 from raresight.verbs.frozen import train_heads
 from raresight.verbs.one_run import train_run
@@ -94,6 +95,7 @@ def require_current(study: OpenStudy) -> None:
                     remedy=f"raresight {name} {here}",
                 )
             )
+    require_subgroups(study)
     # A unit of two labels, or of no column, would otherwise be met after hours of training, or behind an opened test.
     manifest = study.manifest
     blank = np.zeros((len(manifest), len(study.task.classes)))
