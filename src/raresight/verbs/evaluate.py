@@ -26,7 +26,7 @@ def evaluate_val(study: OpenStudy) -> list[Estimate]:
             require_tuned(study, run)
             current = stamp(run.val_predictions, run.thresholds, run.calibrator)
             if not stamped(run.val_estimates, current):
-                rows = _estimates(study, run, study.predictions(run), "tuned")
+                rows = estimates_of(study, run, study.predictions(run), "tuned")
                 save_estimates(run.val_estimates, rows, inputs=current)
             estimates += load_estimates(run.val_estimates)
     return estimates
@@ -89,29 +89,42 @@ def _estimate_opening(
             outside = arm.predictions is not None
             predictions = outside_predictions(study, arm, "test") if outside else predict_test(study, arm, run)
             tables.append(predictions.table.assign(arm=arm.name, seed=run.seed))
-            estimates += _estimates(study, run, predictions, "frozen")
+            estimates += estimates_of(study, run, predictions, "frozen")
     everything = pd.concat(tables, ignore_index=True)
     Predictions(everything, study.task, part="test").save(folder / "predictions.parquet")
     save_estimates(folder / "estimates.json", estimates, inputs=plan_hash)
     return estimates
 
 
-def _estimates(study: OpenStudy, run: RunFolder, predictions: Predictions, operating: str) -> list[Estimate]:
-    """Calibrated probabilities at their thresholds, per decision unit; the default operating point beside them."""
+def estimates_of(study: OpenStudy, run: RunFolder, predictions: Predictions, operating: str) -> list[Estimate]:
+    """Calibrated probabilities at their thresholds, per decision unit; the default operating point beside them.
+
+    After the figures of the whole part, those of the subgroups that `decision.subgroups` asks for.
+    """
     from raresight.evaluate.estimates import estimate
     from raresight.evaluate.recalibrate import calibrate
+    from raresight.evaluate.subgroups import subgroups
 
     calibrated = calibrate(units(study, predictions), read_json(run.calibrator))
     chosen = {name: entry["threshold"] for name, entry in read_json(run.thresholds)["thresholds"].items()}
     usable = {name: value for name, value in chosen.items() if value is not None}
-    return estimate(
-        units(study, predictions),
+    decision, given = study.config.decision, units(study, predictions)
+    rows = estimate(
+        given,
         calibrated=calibrated,
         thresholds=usable,
         operating=operating,
-        unit=study.config.decision.unit,
+        unit=decision.unit,
         costs=study.config.costs.model_dump(),
         seed=study.config.split.seed,
+    )
+    return rows + subgroups(
+        given,
+        decision.subgroups,
+        calibrated=calibrated,
+        thresholds=usable,
+        operating=operating,
+        unit=decision.unit,
     )
 
 
