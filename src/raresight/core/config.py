@@ -278,7 +278,7 @@ def _as_problem(error: Any, file: str) -> Problem:
             why="a misspelt setting would silently keep its default",
             remedy=f"did you mean '{close}'?" if close else f"known keys here: {', '.join(known)}",
         )
-    if location[:1] == ["costs"] and len(location) == 3 and error["type"] != "missing":
+    if location[:1] == ["costs"] and len(location) > 1 and error["type"] != "missing":
         return _cost_problem(error, file, location)
     message = error["msg"].removeprefix("Value error, ")
     given = "" if error["type"] in {"missing", "value_error"} else f" (given: {error['input']!r})"
@@ -295,17 +295,26 @@ def _as_problem(error: Any, file: str) -> Problem:
 
 def _cost_problem(error: Any, file: str, location: list[str]) -> Problem:
     """A cost that is no price, or a prevalence that is no share: the same words as for a file of costs."""
-    given, missed = error["input"], location[1] == "missed"
+    given, entry = error["input"], location[1]
     number = isinstance(given, int | float) and not isinstance(given, bool)
-    if missed:
+    if len(location) == 2 and entry != "referral":
+        found, remedy = f"{given!r} is not a table of classes", f"write {entry}: {{CLASS: ...}}"
+    elif entry == "missed":
         free = f"a cost of {given!r} makes missing '{location[2]}' free or a gain: the error cheaper than being right"
         found, remedy = free if number else f"{given!r} is not a cost", "write a cost above 0, in false alarms"
+    elif entry == "matrix":
+        gain = f"a cost of {given!r} makes an error a gain: cheaper than the correct answer"
+        found = gain if number else f"{given!r} is not a {'row of costs' if len(location) == 3 else 'cost'}"
+        remedy = "write matrix: {TRUE: {SAID: cost}} with costs of 0 or more, in false alarms"
+    elif entry == "referral":
+        found = f"a referral that costs {given!r}: a human's look is not free"
+        remedy = "write a cost above 0, in false alarms, or leave it out"
     else:
         percent = number and 1 <= given < 100
         found = f"a prevalence of {given!r} lies outside (0, 1)"
         remedy = f"did you mean {given / 100:g} ({given:g}%)?" if percent else "write a share between 0 and 1"
     return Problem(
-        code="RS-C37" if missed else "RS-C39",
+        code="RS-C39" if entry == "prevalence" else "RS-C37",
         level="error",
         file=file,
         column=".".join(location),
@@ -322,6 +331,6 @@ def _known_keys(location: list[str]) -> list[str]:
         annotation = field.annotation if field else None
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             model = annotation
-        elif part in ("accept",):
-            model = AcceptSection
+        elif part in ("accept", "floors"):
+            model = AcceptSection if part == "accept" else FloorSection
     return list(model.model_fields)

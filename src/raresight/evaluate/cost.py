@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from raresight.core.errors import ConfigError, Problem, nearest
+from raresight.evaluate.cost_matrix import matrix_problems
+
+KEYS = ("missed", "prevalence", "matrix", "referral")
 
 
 def cost_array(costs: Any, classes: Sequence[str], entry: str = "missed") -> np.ndarray:
@@ -24,11 +27,23 @@ def cost_array(costs: Any, classes: Sequence[str], entry: str = "missed") -> np.
     return np.array([float(named.get(name, np.nan)) for name in classes], dtype=np.float64)
 
 
-def check_costs(costs: Any, classes: Sequence[str], critical: Sequence[str] = (), file: str = "") -> list[Problem]:
+def referral_cost(costs: Any) -> float:
+    """What one referred case costs, in false alarms; NaN where `costs.referral` is not given."""
+    given = costs.get("referral") if isinstance(costs, Mapping) else getattr(costs, "referral", None)
+    return float("nan") if given is None else float(given)
+
+
+def check_costs(
+    costs: Any, classes: Sequence[str], critical: Sequence[str] = (), file: str = "", *, kind: str = "exclusive"
+) -> list[Problem]:
     """All that is wrong with costs: the warnings are returned, the errors raised together.
 
-    Raises: `ConfigError` RS-C33 (a class that is not known), RS-C37 (a cost that is not positive), RS-C39 (a prevalence
-    outside (0, 1), `5` being taken for percent). Warning: RS-C38 (missing a critical class is no dearer than an alarm).
+    `kind` of the task: a matrix is for exclusive labels, whose prevalences also may not sum to more than 1.
+
+    Raises: `ConfigError` RS-C33 (a class or key that is not known), RS-C37 (a cost that is not positive; a matrix that
+    is not square, has a negative cost, or makes an error cheaper than the correct answer), RS-C39 (a prevalence outside
+    (0, 1), `5` being taken for percent, or all of them together above 1). Warning: RS-C38 (missing a critical class is
+    no dearer than an alarm).
     """
     problems: list[Problem] = []
     if costs is not None and not isinstance(costs, Mapping) and not hasattr(costs, "missed"):
@@ -36,8 +51,8 @@ def check_costs(costs: Any, classes: Sequence[str], critical: Sequence[str] = ()
         raise ConfigError(_problem("RS-C37", file, "costs", found, "write costs: {missed: {CLASS: 20}}"))
     if isinstance(costs, Mapping):
         for key in costs:
-            if key not in ("missed", "prevalence"):
-                remedy = _did_you_mean(str(key), ["missed", "prevalence"])
+            if key not in KEYS:
+                remedy = _did_you_mean(str(key), KEYS)
                 problems.append(_problem("RS-C33", file, f"costs.{key}", f"unknown key '{key}'", remedy))
     for entry in ("missed", "prevalence"):
         named = (costs.get(entry) if isinstance(costs, Mapping) else getattr(costs, entry, None)) or {}
@@ -47,6 +62,13 @@ def check_costs(costs: Any, classes: Sequence[str], critical: Sequence[str] = ()
             continue
         for name, value in named.items():
             problems += _entry_problems(entry, str(name), value, classes, critical, file)
+    problems += _referral_problems(costs, file)
+    if not any(problem.level == "error" for problem in problems):
+        problems += matrix_problems(costs, classes, critical, kind, file)
+        together = float(np.nansum(cost_array(costs, classes, "prevalence")))
+        if kind == "exclusive" and together > 1:
+            found, remedy = f"prevalences sum to {together:g}, and a case has one class", "write shares, 5% as 0.05"
+            problems.append(_problem("RS-C39", file, "costs.prevalence", found, remedy))
     errors = [problem for problem in problems if problem.level == "error"]
     if errors:
         raise ConfigError(*errors)
@@ -114,6 +136,14 @@ def _entry_problems(
         return []
     percent = f"did you mean {value / 100:g} ({value:g}%)?" if 1 <= value < 100 else "write a share between 0 and 1"
     return [_problem("RS-C39", file, place, f"a prevalence of {value:g} lies outside (0, 1)", percent)]
+
+
+def _referral_problems(costs: Any, file: str) -> list[Problem]:
+    value = costs.get("referral") if isinstance(costs, Mapping) else getattr(costs, "referral", None)
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < np.inf):
+        return []
+    found = f"a referral that costs {value!r}: a human's look is not free"
+    return [_problem("RS-C37", file, "costs.referral", found, "write a cost above 0, in false alarms, or leave it out")]
 
 
 def _problem(code: str, file: str, place: str, found: str, remedy: str, level: Any = "error") -> Problem:

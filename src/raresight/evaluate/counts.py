@@ -9,7 +9,9 @@ case may then alarm for several classes, or for none.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +38,13 @@ def decide(prob: np.ndarray, kind: Kind, thresholds: np.ndarray | None = None) -
     if len(prob):
         alarm[np.arange(len(prob)), prob.argmax(axis=1)] = True
     return alarm
+
+
+def threshold_array(thresholds: Any, classes: Sequence[str]) -> np.ndarray:
+    """Thresholds by class name as `(K,)`, NaN for a class without one; a record's `threshold` counts too."""
+    values = [thresholds.get(name) for name in classes]
+    plain = [value.get("threshold") if isinstance(value, dict) else value for value in values]
+    return np.array([np.nan if value is None else float(value) for value in plain], dtype=np.float64)
 
 
 @dataclass(frozen=True)

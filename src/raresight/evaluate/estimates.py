@@ -15,7 +15,7 @@ from raresight.evaluate import cost
 from raresight.evaluate.arrays import as_predictions
 from raresight.evaluate.bootstrap import blocks, percentile
 from raresight.evaluate.calibration import ece, equal_mass_bins, expected_observed
-from raresight.evaluate.counts import DEFAULT_POINT, Counts, count, decide, ratio, trivial_accuracy
+from raresight.evaluate.counts import DEFAULT_POINT, Counts, count, decide, ratio, threshold_array, trivial_accuracy
 from raresight.evaluate.intervals import (
     WILSON,
     auroc_interval,
@@ -27,7 +27,6 @@ from raresight.evaluate.intervals import (
 )
 from raresight.evaluate.ranking import NINE_OF_TEN, RECALL_AT_90, auprc, sensitivity_at_specificity
 from raresight.evaluate.resampled import Resampled, macro_areas, macro_of
-from raresight.evaluate.thresholds import threshold_array
 from raresight.evaluate.verdict import deployed, few, from_interval, judged, not_estimable, over_classes
 
 BOOTSTRAP = "patient bootstrap, percentile"
@@ -99,12 +98,12 @@ class _Estimates:
         self.task = task = predictions.task
         self.predictions, self.calibrated = predictions, calibrated
         self.resamples, self.names = resamples, (seed, predictions.part)
-        self.target, self.prob, self.patient = predictions.target, predictions.prob, predictions.patient.astype(str)
+        self.draws = Resampled(predictions)
+        self.target, self.prob, self.patient = predictions.target, predictions.prob, self.draws.patient
         self.missed = cost.cost_array(costs, task.classes)
         self.deployed = cost.cost_array(costs, task.classes, "prevalence")
         observed = ratio(np.sum(self.target == 1, axis=0), np.sum(~np.isnan(self.target), axis=0))
         self.prevalence = np.where(np.isnan(self.deployed), observed, self.deployed)
-        self.draws = Resampled(predictions)
         alarm = decide(self.prob, task.kind)
         self.points = [Point(DEFAULT_POINT[task.kind], predictions, alarm, None)]
         if thresholds:
@@ -124,12 +123,15 @@ class _Estimates:
         )
 
     def all(self) -> list[Estimate]:
-        rows = [row for k in range(self.task.n_classes) for row in self.of_class(k)]
+        present = [int(k) for k in np.flatnonzero(self.draws.has.any(axis=0))]
+        asked = {RECALL_AT_90: NINE_OF_TEN}
+        drawn = self.draws.of_classes(self.cells, self.resamples, *self.names, specificities=asked, classes=present)
+        rows = [row for k in range(self.task.n_classes) for row in self.of_class(k, drawn.get(k, {}))]
         return rows + self.macro()
 
     # one class
 
-    def of_class(self, k: int) -> list[Estimate]:
+    def of_class(self, k: int, drawn: dict[str, np.ndarray]) -> list[Estimate]:
         y = self.target[:, k]
         known = ~np.isnan(y)
         n_positive = len(np.unique(self.patient[y == 1]))
@@ -142,12 +144,6 @@ class _Estimates:
             n_patients=len(np.unique(self.patient[known])),
         )
         absent = "" if n_positive else f"no case has '{self.task.classes[k]}' in this part"
-        asked = {RECALL_AT_90: NINE_OF_TEN}
-        drawn = (
-            {}
-            if absent
-            else self.draws.of_class(k, self.cells, self.resamples, *self.names, "class", k, specificities=asked)
-        )
         rows: list[Estimate] = []
         for point in self.points:
             rows += self._at_point(base, k, point, absent, drawn)
@@ -271,7 +267,7 @@ class _Estimates:
         over = f"macro over {present.sum()} of {self.task.n_classes}"
         if missing:
             over += f" (absent: {', '.join(missing)})"
-        drawn, counts_of = self.draws.macro(self.cells, self.resamples, *self.names, "macro")
+        drawn, counts_of = self.draws.macro(self.cells, self.resamples, *self.names)
         loose = unseen(self.draws.has.sum(axis=0))
         smallest = int(self.draws.has.sum(axis=0)[present].min()) if present.any() else 0
         rows = []

@@ -12,10 +12,9 @@ import numpy as np
 from raresight.core.errors import ConfigError, Problem, listed, nearest
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS, Estimate
 from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
-from raresight.evaluate.counts import DEFAULT_POINT, decide
+from raresight.evaluate.counts import DEFAULT_POINT, decide, threshold_array
 from raresight.evaluate.grouping import UNKNOWN, Grouping, grouped
 from raresight.evaluate.intervals import auroc_interval, rate
-from raresight.evaluate.thresholds import threshold_array
 from raresight.evaluate.verdict import deployed, from_interval, judged, not_estimable
 
 AT_A_POINT = ("recall", "precision", "specificity", "alarms_per_1000")
