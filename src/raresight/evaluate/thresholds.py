@@ -14,8 +14,11 @@ from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 from raresight.core.predictions import Predictions
 from raresight.evaluate import conformal, recalibrate, referral
 from raresight.evaluate.cost import cost_array
+from raresight.evaluate.counts import threshold_array
 from raresight.evaluate.intervals import Interval, rate
 from raresight.evaluate.ranking import steps
+
+__all__ = ["Tuned", "choose", "threshold_array", "tune"]
 
 
 @dataclass(frozen=True)
