@@ -1,95 +1,129 @@
-"""The patient bootstrap: how often each patient is drawn, and ranking metrics of all resamples at once.
+"""The patient bootstrap: how often each patient is drawn in each resample.
 
 A resample draws patients with replacement, so it is a column of multiplicities `(G,)`, and a metric of the resampled
-images is the same metric with those weights. Nothing is copied: counts are one matrix product, and a ranking is sorted
-once and summed into the few places where a positive stands.
+images is the same metric with those weights. Nothing is copied: counts are one product, and a ranking is sorted once
+and walked down for a whole block of resamples.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import os
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from types import ModuleType
 
 import numpy as np
-from scipy import sparse
 
 from raresight.core.seeds import numpy_rng
 
-BLOCK = 128
+BLOCK = 64
+
+
+@cache
+def kernels() -> ModuleType:
+    """The inner loops: `lanes`, or `lanes_plain` where numba is absent, broken or unwanted; chosen once a process.
+
+    `RARESIGHT_LANES=plain` chooses the plain ones. Where numba is installed and cannot be used, a warning says why.
+    """
+    from raresight.evaluate import lanes_plain
+
+    if os.environ.get("RARESIGHT_LANES") == "plain":
+        return lanes_plain
+    try:
+        from raresight.evaluate import lanes
+
+        lanes.totals(np.ones((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.uint8))
+    except ModuleNotFoundError as cause:
+        if cause.name == "numba":
+            return lanes_plain
+        raise
+    except Exception as cause:
+        warnings.warn(f"numba cannot be used, and resampling takes longer without it: {cause}", stacklevel=2)
+        return lanes_plain
+    return lanes
+
+
+class Strata:
+    """Groups of patients within which draws are made: `(G,)` of any labels, numbered 0..S-1."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        _, inverse = np.unique(labels, return_inverse=True)
+        self.of = inverse.astype(np.int32)
+        self.sizes = np.bincount(self.of)
+        self.members = np.argsort(self.of, kind="stable")
+        self.first = np.cumsum(self.sizes) - self.sizes
+        # The largest stratum has what the others leave, and need not be counted.
+        self.largest = int(self.sizes.argmax()) if len(self.sizes) else 0
+        self.others = np.delete(np.arange(len(self.sizes)), self.largest)
+        self.cells = (self.of[None, :] == self.others[:, None]).astype(np.int64)
+
+
+class Block:
+    """A block of at most 64 resamples: G patients drawn from all G, once, and settled within any strata afterwards."""
+
+    def __init__(self, n_patients: int, size: int, *names: object) -> None:
+        self.names = names
+        self.drawn = numpy_rng("bootstrap", *names).integers(
+            0, max(n_patients, 1), size=(size, n_patients), dtype=np.int32
+        )
+        self.plain = kernels().multiplicities(self.drawn, n_patients)
+
+    def within(self, strata: Strata) -> np.ndarray:
+        """Multiplicities `(G, B)` uint8 in which each stratum of n patients is drawn exactly n times.
+
+        Of the draws that fell into a stratum the first n count, and what is lacking is drawn anew from the stratum. Of
+        independent draws, those in a stratum are independent and uniform there, so this is the multinomial of each
+        stratum; and as only some √n of n draws change, every stratification of the same resamples is had for little.
+        """
+        if not len(strata.of):
+            return self.plain
+        counted = np.empty((len(strata.sizes), len(self.drawn)), dtype=np.int64)
+        counted[strata.others] = kernels().totals(strata.cells, self.plain)
+        counted[strata.largest] = len(strata.of) - counted[strata.others].sum(axis=0)
+        excess = counted - strata.sizes[:, None]
+        # Resample after resample, so that the first ones do not depend on how many there are.
+        resample, stratum = np.nonzero(excess.T < 0)
+        lacking = -excess[stratum, resample]
+        resample, stratum = np.repeat(resample, lacking), np.repeat(stratum, lacking)
+        chance = numpy_rng("bootstrap", *self.names, "lacking").random(len(stratum))
+        anew = strata.members[strata.first[stratum] + (chance * strata.sizes[stratum]).astype(np.int64)]
+        too_many = np.maximum(excess, 0).astype(np.int32)
+        weight: np.ndarray = kernels().settled(self.plain, self.drawn, strata.of, too_many, anew, resample)
+        return weight
+
+
+def drawn(n_patients: int, resamples: int, *names: object) -> Iterator[Block]:
+    """Resamples of `n_patients` in blocks, each to be settled within any number of strata.
+
+    `names` seed the draws; every block draws from its own stream, so the first resamples are the same however many are
+    asked for.
+    """
+    for b, start in enumerate(range(0, resamples, BLOCK)):
+        yield Block(n_patients, min(BLOCK, resamples - start), *names, b)
 
 
 def blocks(strata: np.ndarray, resamples: int, *names: object) -> Iterator[np.ndarray]:
-    """Multiplicities of patients, `(G, B)` float64 in blocks of at most 128 resamples, drawn within strata.
+    """Multiplicities of patients, `(G, B)` float64 in blocks of at most 64 resamples, drawn within strata.
 
     In each stratum of n patients, n are drawn with replacement (multinomial), so every resample holds as many patients
-    of it as the data do: a rare class never vanishes. `strata` is `(G,)`, any labels. `names` seed the draws; every
-    block and stratum draws from its own stream, so the first resamples are the same however many are asked for.
+    of it as the data do: a rare class never vanishes. `strata` is `(G,)`, any labels. `names` seed the draws: equal
+    names give the same resamples of the same number of patients, settled within whatever strata (`Block.within`).
     """
-    members = [np.flatnonzero(strata == value) for value in np.unique(strata)]
-    for b, start in enumerate(range(0, resamples, BLOCK)):
-        size = min(BLOCK, resamples - start)
-        weight = np.zeros((size, len(strata)))
-        for s, rows in enumerate(members):
-            rng = numpy_rng("bootstrap", *names, b, s)
-            drawn = rng.integers(0, len(rows), size=(size, len(rows)), dtype=np.int32)
-            for r in range(size):
-                weight[r, rows] = np.bincount(drawn[r], minlength=len(rows))
-        yield np.ascontiguousarray(weight.T)
+    within = Strata(strata)
+    for block in drawn(len(strata), resamples, *names):
+        yield block.within(within).astype(np.float64)
 
 
-class Ranked:
-    """One class, sorted once, whose AUROC and AP follow for any number of resamples.
-
-    `target` and `score` `(N,)` as in `ranking`, `patient` `(N,)` integer positions of G patients. Down the scores, each
-    group of equal scores that holds a positive is a stop; an image adds its patient's multiplicity to the positives of
-    its stop, to the negatives tied with it, or to the negatives passed on the way there. A sparse `(3M, G)` matrix says
-    which, and a product with the multiplicities `(G, B)` gives all sums of all resamples.
-    """
-
-    def __init__(self, target: np.ndarray, score: np.ndarray, patient: np.ndarray, n_patients: int) -> None:
-        known = ~np.isnan(target)
-        y, s, who = target[known] == 1, np.asarray(score, dtype=np.float64)[known], patient[known]
-        order = np.argsort(-s, kind="stable")
-        y, s, who = y[order], s[order], who[order]
-        group = np.cumsum(np.append(False, s[1:] != s[:-1])) if len(s) else np.zeros(0, dtype=int)
-        stops = np.unique(group[y])
-        self.n_stops = m = len(stops)
-        # The stop that an image reaches next; negatives below the last stop go into a row of their own, number 3m.
-        stop = np.searchsorted(stops, group)
-        tied = np.append(stops, -1)[stop] == group
-        row = np.where(y, stop, np.where(tied, m + stop, 2 * m + stop))
-        ones = np.ones(len(y))
-        self._sums = sparse.csr_matrix((ones, (row, who)), shape=(3 * m + 1, n_patients))
-
-    def metrics(
-        self, weight: np.ndarray, specificities: Sequence[float] = ()
-    ) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
-        """AUROC, AP, and recall at each of the `specificities`, each `(B,)`, from multiplicities `(G, B)`.
-
-        NaN in resamples that lack positives (or, for AUROC and recall, negatives).
-        """
-        m = self.n_stops
-        if m == 0:
-            nothing = np.full(weight.shape[1], np.nan)
-            return nothing, nothing, [nothing for _ in specificities]
-        sums = self._sums @ weight
-        positives, tied, passed = sums[:m], sums[m : 2 * m], sums[2 * m : 3 * m]
-        n_pos = positives.sum(axis=0)
-        n_neg = sums[m:].sum(axis=0)
-        tp = np.cumsum(positives, axis=0)
-        fp = np.cumsum(passed + tied, axis=0)
-        above_or_half = fp - tied / 2
-        won = n_neg - (positives * above_or_half).sum(axis=0) / np.where(n_pos > 0, n_pos, 1)
-        auroc = np.divide(won, n_neg, out=np.full(len(n_pos), np.nan), where=(n_pos > 0) & (n_neg > 0))
-        seen = tp + fp
-        gained = np.divide(positives * tp, seen, out=np.zeros_like(tp), where=seen > 0).sum(axis=0)
-        ap = np.divide(gained, n_pos, out=np.full(len(n_pos), np.nan), where=n_pos > 0)
-        recalls = []
-        for specificity in specificities:
-            # An alarm at a stop takes the whole tie group; recall is what lies above the last stop that keeps enough.
-            found = np.einsum("mb,mb->b", positives, fp <= (1 - specificity + 1e-9) * n_neg)
-            recalls.append(np.divide(found, n_pos, out=np.full(len(n_pos), np.nan), where=(n_pos > 0) & (n_neg > 0)))
-        return auroc, ap, recalls
+def as_lanes(weight: np.ndarray) -> np.ndarray:
+    """Multiplicities of any type as contiguous uint8. Raises: `ValueError` unless whole numbers from 0 to 255."""
+    if weight.dtype == np.uint8:
+        return np.ascontiguousarray(weight)
+    lanes = weight.astype(np.uint8)
+    if not np.array_equal(lanes, weight):
+        raise ValueError("multiplicities are whole numbers from 0 to 255")
+    return np.ascontiguousarray(lanes)
 
 
 def percentile(values: np.ndarray, level: float = 0.95) -> tuple[float, float, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -11,8 +11,9 @@ import pandas as pd
 from raresight.core.errors import DataError, Problem
 from raresight.core.predictions import Predictions
 from raresight.core.task import Kind
-from raresight.evaluate.bootstrap import Ranked, blocks
+from raresight.evaluate.bootstrap import Strata, drawn, kernels
 from raresight.evaluate.counts import Counts, accuracy, balanced_accuracy, macro_f1, mean_of_known
+from raresight.evaluate.ranked import Ranked
 from raresight.evaluate.ranking import auprc, auroc
 
 
@@ -47,9 +48,10 @@ class Resampled:
         return sums.reshape(self.n_patients, *values.shape[1:])
 
     def counts(self, alarm: np.ndarray) -> np.ndarray:
-        """tp, fp, fn, tn of every patient, `(4, G, K)`, from alarms `(N, K)`."""
+        """tp, fp, fn, tn of every patient, `(4, G, K)` whole numbers, from alarms `(N, K)`."""
         yes, no = self.target == 1, self.target == 0
-        return np.stack([self.per_patient(cell) for cell in (yes & alarm, no & alarm, yes & ~alarm, no & ~alarm)])
+        cells = [self.per_patient(cell) for cell in (yes & alarm, no & alarm, yes & ~alarm, no & ~alarm)]
+        return np.stack(cells).astype(np.int64)
 
     def of_class(
         self,
@@ -59,21 +61,38 @@ class Resampled:
         *names: object,
         specificities: Mapping[str, float] = MappingProxyType({}),
     ) -> dict[str, np.ndarray]:
-        """`auroc`, `auprc`, and per point `f1@..` and `recall@..` of class k, each `(B,)`.
+        """`auroc`, `auprc`, and per point `f1@..` and `recall@..` of class k, each `(B,)`; see `of_classes`."""
+        return self.of_classes(points, resamples, *names, specificities=specificities, classes=[k])[k]
 
-        Drawn within the strata "has class k" and "has not". `points` maps an operating point to its `counts(...)`,
-        `specificities` a name to the specificity at which recall is read off the ROC under that name.
+    def of_classes(
+        self,
+        points: Mapping[str, np.ndarray],
+        resamples: int,
+        *names: object,
+        specificities: Mapping[str, float] = MappingProxyType({}),
+        classes: Sequence[int] | None = None,
+    ) -> dict[int, dict[str, np.ndarray]]:
+        """`auroc`, `auprc`, and per point `f1@..` and `recall@..` of each class, each `(B,)`.
+
+        Drawn within the strata "has class k" and "has not", from the same draws for all classes. `points` maps an
+        operating point to its `counts(...)`, `specificities` a name to the specificity at which recall is read off the
+        ROC under that name. `classes`: all by default.
         """
-        drawn: dict[str, list[np.ndarray]] = {}
-        for weight in blocks(self.has[:, k], resamples, *names):
-            auroc, ap, recalls = self.ranked[k].metrics(weight, list(specificities.values()))
-            values = {"auroc": auroc, "auprc": ap, **dict(zip(specificities, recalls, strict=True))}
-            for point, cells in points.items():
-                counts = Counts(*(cells[:, :, k] @ weight))
-                values |= {f"f1@{point}": counts.f1, f"recall@{point}": counts.recall}
-            for name, value in values.items():
-                drawn.setdefault(name, []).append(value)
-        return {name: np.concatenate(parts) for name, parts in drawn.items()}
+        chosen = range(self.task.n_classes) if classes is None else classes
+        within = {k: Strata(self.has[:, k]) for k in chosen}
+        cells_of = {(point, k): np.ascontiguousarray(cells[:, :, k]) for point, cells in points.items() for k in chosen}
+        parts: dict[int, dict[str, list[np.ndarray]]] = {k: {} for k in chosen}
+        for block in drawn(self.n_patients, resamples, *names):
+            for k in chosen:
+                weight = block.within(within[k])
+                auroc, ap, recalls = self.ranked[k].metrics(weight, list(specificities.values()))
+                values = {"auroc": auroc, "auprc": ap, **dict(zip(specificities, recalls, strict=True))}
+                for point in points:
+                    counts = Counts(*kernels().totals(cells_of[point, k], weight))
+                    values |= {f"f1@{point}": counts.f1, f"recall@{point}": counts.recall}
+                for name, value in values.items():
+                    parts[k].setdefault(name, []).append(value)
+        return {k: {name: np.concatenate(each) for name, each in made.items()} for k, made in parts.items()}
 
     def macro(
         self, points: Mapping[str, np.ndarray], resamples: int, *names: object
@@ -85,28 +104,30 @@ class Resampled:
         strata of each patient's rarest class.
         """
         present = np.asarray(self.has.any(axis=0))
-        ranked = present & (self.target == 0).any(axis=0)
-        drawn: dict[str, list[np.ndarray]] = {}
+        rankable = present & (self.target == 0).any(axis=0)
+        rarest = Strata(self.rarest)
+        flat = {point: cells.transpose(0, 2, 1).reshape(-1, self.n_patients) for point, cells in points.items()}
+        parts: dict[str, list[np.ndarray]] = {}
         cells_of: dict[str, list[np.ndarray]] = {}
-        for weight in blocks(self.rarest, resamples, *names):
-            areas = [self.ranked[k].metrics(weight)[:2] for k in np.flatnonzero(present)]
+        for block in drawn(self.n_patients, resamples, *names):
+            weight = block.within(rarest)
+            areas = {k: self.ranked[k].metrics(weight)[:2] for k in np.flatnonzero(present)}
             values: dict[str, np.ndarray] = {}
             if areas:
-                aurocs = [area[0] for area, k in zip(areas, np.flatnonzero(present), strict=True) if ranked[k]]
-                values["macro_auprc"] = np.mean([area[1] for area in areas], axis=0)
-                if aurocs:
-                    values["macro_auroc"] = np.mean(aurocs, axis=0)
-            for point, cells in points.items():
-                summed = np.einsum("cgk,gb->cbk", cells, weight, optimize=True)
+                values["macro_auprc"] = np.mean([ap for _, ap in areas.values()], axis=0)
+            if rankable.any():
+                values["macro_auroc"] = np.mean([areas[k][0] for k in np.flatnonzero(rankable)], axis=0)
+            for point, cells in flat.items():
+                summed = kernels().totals(cells, weight).reshape(4, self.task.n_classes, -1).transpose(0, 2, 1)
                 cells_of.setdefault(point, []).append(summed)
                 values |= {
                     f"{name}@{point}": value
                     for name, value in macro_of(Counts(*summed), self.task.kind, present).items()
                 }
             for name, value in values.items():
-                drawn.setdefault(name, []).append(value)
-        counts = {point: Counts(*np.concatenate(parts, axis=1)) for point, parts in cells_of.items()}
-        return {name: np.concatenate(parts) for name, parts in drawn.items()}, counts
+                parts.setdefault(name, []).append(value)
+        counts = {point: Counts(*np.concatenate(blocks, axis=1)) for point, blocks in cells_of.items()}
+        return {name: np.concatenate(each) for name, each in parts.items()}, counts
 
 
 def _identified(predictions: Predictions) -> np.ndarray:

@@ -13,9 +13,10 @@ import numpy as np
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS, Estimate
 from raresight.core.predictions import Predictions
 from raresight.core.seeds import numpy_rng
-from raresight.evaluate.bootstrap import Ranked, blocks, over_seeds, percentile
+from raresight.evaluate.bootstrap import blocks, over_seeds, percentile
 from raresight.evaluate.counts import DEFAULT_POINT, count, ratio
 from raresight.evaluate.intervals import loosened, opened, reach
+from raresight.evaluate.ranked import Ranked
 from raresight.evaluate.ranking import NINE_OF_TEN, RECALL_AT_90, auprc, sensitivity_at_specificity
 from raresight.evaluate.sweep_points import Run
 from raresight.evaluate.verdict import few, judged, not_estimable

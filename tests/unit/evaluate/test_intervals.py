@@ -12,7 +12,8 @@ from sklearn import metrics
 from statsmodels.stats.proportion import proportion_confint
 
 from raresight.evaluate import intervals, ranking
-from raresight.evaluate.bootstrap import Ranked, blocks, percentile
+from raresight.evaluate.bootstrap import blocks, percentile
+from raresight.evaluate.ranked import Ranked
 from raresight.evaluate.resampled import Resampled
 
 REPLICATES = 1000
