@@ -9,19 +9,18 @@ the shared temperature, and have 1/T, 0 or None there.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_expit, log_softmax, softmax
 
 from raresight.core.task import Kind
-from raresight.evaluate.calibration import log_loss
 
 LOWEST, HIGHEST = 0.05, 20.0
 _TINY = 1e-12
+
+Curve = tuple[float, np.ndarray, np.ndarray]  # a loss, its gradient and its Hessian
 
 
 def mapped(logits: np.ndarray, parameters: Mapping[str, Any], kind: Kind) -> np.ndarray:
@@ -52,23 +51,34 @@ def mapped(logits: np.ndarray, parameters: Mapping[str, Any], kind: Kind) -> np.
 
 
 def fit_temperature(target: np.ndarray, logits: np.ndarray, kind: Kind) -> float:
-    """The T in [0.05, 20] that minimises the log-loss of z / T; 1 where no label is known or it is not better than 1.
+    """The T in [0.05, 20] that minimises the log-loss of z / T; 1 where no label is known.
 
     One temperature for all classes: a rare class has too few cases for one of its own. A temperature keeps the order of
     an independent label's scores, and the argmax of an exclusive case.
 
     Source: Guo et al., ICML 2017, section 4.2.
     """
-    plain = log_loss(target, logits, kind)
-    if math.isnan(plain):
+    known = ~np.isnan(target).any(axis=1) if kind == "exclusive" else ~np.isnan(target)
+    if not known.any():
         return 1.0
-    found = minimize_scalar(
-        lambda log_t: log_loss(target, logits / math.exp(log_t), kind),
-        bounds=(math.log(LOWEST), math.log(HIGHEST)),
-        method="bounded",
-        options={"xatol": 1e-5},
-    )
-    return float(math.exp(found.x)) if found.fun < plain else 1.0
+    y, z = target[known], logits[known]
+
+    def loss(scale: np.ndarray) -> Curve:
+        # In 1/T the log-loss is convex, which in T it is not.
+        after = z * scale[0]
+        if kind == "independent":
+            p = expit(after)
+            value = float((np.logaddexp(0.0, after) - y * after).sum())
+            slope, bend = float(((p - y) * z).sum()), float((p * (1 - p) * z**2).sum())
+        else:
+            p = softmax(after, axis=1)
+            value = -float((log_softmax(after, axis=1) * y).sum())
+            mean = (p * z).sum(axis=1)
+            slope, bend = float(mean.sum() - (y * z).sum()), float(((p * z**2).sum(axis=1) - mean**2).sum())
+        return value / len(z), np.array([slope / len(z)]), np.array([[bend / len(z)]])
+
+    scale = _least(loss, np.ones(1), np.array([1 / HIGHEST]), np.array([1 / LOWEST]))
+    return float(1 / scale[0])
 
 
 def fit_vector(
@@ -87,22 +97,29 @@ def fit_vector(
         for k in own:
             known = ~np.isnan(target[:, k])
             features = np.stack([logits[known, k], np.ones(known.sum())], axis=1)
-            start, bounds = [scale[k], 0.0], [(LOWEST, HIGHEST), (-HIGHEST, HIGHEST)]
-            scale[k], bias[k] = _logistic(features, target[known, k], start, bounds)
+            scale[k], bias[k] = _logistic(features, target[known, k], [scale[k], 0.0], [LOWEST, -HIGHEST])
         return {"temperature": temperature, "scale": scale.tolist(), "bias": bias.tolist()}
     known = ~np.isnan(target).any(axis=1)
     y, z = target[known], log_softmax(logits[known], axis=1)
 
-    def loss(free_ones: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(free_ones: np.ndarray) -> Curve:
         s, b = scale.copy(), bias.copy()
         s[own], b[own] = np.split(free_ones, 2)
         after = z * s + b
-        error = (softmax(after, axis=1) - y)[:, own] / len(z)
-        value = -float((log_softmax(after, axis=1) * y).sum()) / len(z)
-        return value, np.concatenate([(error * z[:, own]).sum(axis=0), error.sum(axis=0)])
+        p = softmax(after, axis=1)
+        error, share, x = (p - y)[:, own], p[:, own], z[:, own]
+        both = np.concatenate([share * x, share], axis=1)
+        bend = -both.T @ both
+        for block, sums in (((0, 0), share * x * x), ((0, 1), share * x), ((1, 0), share * x), ((1, 1), share)):
+            rows, columns = (np.arange(len(own)) + side * len(own) for side in block)
+            bend[rows, columns] += sums.sum(axis=0)
+        value = -float((log_softmax(after, axis=1) * y).sum())
+        slope = np.concatenate([(error * x).sum(axis=0), error.sum(axis=0)])
+        return value / len(z), slope / len(z), bend / len(z)
 
-    bounds = [(LOWEST, HIGHEST)] * len(own) + [(-HIGHEST, HIGHEST)] * len(own)
-    scale[own], bias[own] = np.split(_least(loss, np.concatenate([scale[own], bias[own]]), bounds), 2)
+    low = np.repeat([LOWEST, -HIGHEST], len(own))
+    found = _least(loss, np.concatenate([scale[own], bias[own]]), low, np.full(2 * len(own), HIGHEST))
+    scale[own], bias[own] = np.split(found, 2)
     if free.all():
         bias -= bias.mean()
     return {"temperature": temperature, "scale": scale.tolist(), "bias": bias.tolist()}
@@ -127,8 +144,7 @@ def fit_beta(
         known = ~np.isnan(target[:, k])
         features = np.stack([with_class[known, k], -without[known, k], np.ones(known.sum())], axis=1)
         start = [1 / temperature, 1 / temperature, 0.0]
-        found = _logistic(features, target[known, k], start, [(0, HIGHEST), (0, HIGHEST), (-HIGHEST, HIGHEST)])
-        rows.append(found.tolist())
+        rows.append(_logistic(features, target[known, k], start, [0.0, 0.0, -HIGHEST]).tolist())
     a, b, c = (list(column) for column in zip(*rows, strict=True))
     return {"temperature": temperature, "a": a, "b": b, "c": c}
 
@@ -141,16 +157,40 @@ def _log_both(logits: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     return with_class, np.log(-np.expm1(with_class))
 
 
-def _logistic(features: np.ndarray, y: np.ndarray, start: list[float], bounds: list[tuple[float, float]]) -> np.ndarray:
-    """Weights `(P,)` within bounds that minimise the log-loss of logistic(features @ weights), features `(N, P)`."""
+def _logistic(features: np.ndarray, y: np.ndarray, start: list[float], low: list[float]) -> np.ndarray:
+    """Weights `(P,)` in [low, 20] that minimise the log-loss of logistic(features @ weights), features `(N, P)`."""
 
-    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+    def loss(weights: np.ndarray) -> Curve:
         z = features @ weights
-        return float((np.logaddexp(0.0, z) - y * z).mean()), features.T @ (expit(z) - y) / len(y)
+        p = expit(z)
+        value = float((np.logaddexp(0.0, z) - y * z).mean())
+        bend = (features * (p * (1 - p))[:, None]).T @ features
+        return value, features.T @ (p - y) / len(y), bend / len(y)
 
-    return _least(loss, np.array(start), bounds)
+    return _least(loss, np.array(start), np.array(low), np.full(len(low), HIGHEST))
 
 
-def _least(loss: Any, start: np.ndarray, bounds: list[tuple[float, float]]) -> np.ndarray:
-    options = {"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500}
-    return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x)
+def _least(loss: Callable[[np.ndarray], Curve], start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Where a convex loss is least within bounds: Newton steps on what no bound holds back, halved until they descend.
+
+    Source: Bertsekas, SIAM J. Control Optim. 20 (1982) 221.
+    """
+    at = np.clip(start, low, high)
+    value, slope, bend = loss(at)
+    for _ in range(100):
+        held = ((at <= low) & (slope > 0)) | ((at >= high) & (slope < 0))
+        free = np.flatnonzero(~held)
+        if not len(free) or np.abs(slope[free]).max() < 1e-10:
+            break
+        # The ridge keeps a flat direction (all biases of a softmax) where it started.
+        step = np.zeros_like(at)
+        step[free] = np.linalg.solve(bend[np.ix_(free, free)] + 1e-10 * np.eye(len(free)), slope[free])
+        for halving in range(40):
+            there = np.clip(at - step / 2**halving, low, high)
+            lower, slope_there, bend_there = loss(there)
+            if lower < value:
+                break
+        else:
+            break
+        at, value, slope, bend = there, lower, slope_there, bend_there
+    return at
