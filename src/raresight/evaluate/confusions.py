@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from raresight.core.predictions import Predictions
 from raresight.evaluate.cost import cost_array
+from raresight.evaluate.cost_matrix import cost_matrix
 from raresight.evaluate.counts import decide
 from raresight.evaluate.intervals import rate
 
@@ -21,8 +21,8 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
     Rows: `true predicted n_images n_patients rate low high n_true_images n_true_patients prevalence critical cost
     harm harm_low harm_high cases`. `rate` is the share of the true class's images at the default operating point that
     alarm for `predicted` and not for `true`, with the cluster-adjusted interval. For independent labels an image counts
-    only where `predicted` is known to be absent; `predicted: null` is a case for which nothing was said. `cost` is what
-    `costs.matrix` asks for this pair (1 where the matrix does not name it), else what missing the true class costs;
+    only where `predicted` is known to be absent; `predicted: null` is a case for which nothing was said. `cost` is that
+    of the pair in the cost matrix where one is given (`cost_matrix`), else what missing the true class costs;
     `harm` = rate x cost with the bounds of the rate times the cost, in false alarms a case of the true class, None
     without a cost. `true` runs over the critical classes and over those rarer than `predicted`. `cases` are the first
     `MOST_CASES` ids, the surest of the wrong answer first.
@@ -32,7 +32,8 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
     """
     task, target = predictions.task, predictions.target
     alarm, patient = decide(predictions.prob, task.kind), predictions.patient.astype(str)
-    cases, prob, missed = predictions.cases, predictions.prob, cost_array(costs, task.classes)
+    cases, prob = predictions.cases, predictions.prob
+    missed, matrix = cost_array(costs, task.classes), cost_matrix(costs, task.classes)
     prevalence = [float(np.mean(y[~np.isnan(y)] == 1)) if (~np.isnan(y)).any() else 0.0 for y in target.T]
     rows = []
     for i, true in enumerate(task.classes):
@@ -52,7 +53,8 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
             found = rate(wrong[relevant], patient[relevant])
             if not found.value > 0:
                 continue
-            cost = _cost(costs, true, predicted, missed[i])
+            price = missed[i] if matrix is None or predicted is None else matrix[i, task.index(predicted)]
+            cost = None if np.isnan(price) else float(price)
             # Sure of the wrong class, or, where nothing was said, sure that it is not the right one.
             sure = -prob[:, i] if predicted is None else prob[:, task.index(predicted)]
             order = np.flatnonzero(relevant & wrong)
@@ -79,14 +81,6 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
                 }
             )
     return sorted(rows, key=_worst_first)
-
-
-def _cost(costs: Any, true: str, predicted: str | None, missed: float) -> float | None:
-    """What taking `true` for `predicted` costs: the matrix's word for the pair, else the price of a miss."""
-    matrix = costs.get("matrix") if isinstance(costs, Mapping) else getattr(costs, "matrix", None)
-    if matrix and predicted is not None:
-        return float((matrix.get(true) or {}).get(predicted, 1.0))
-    return None if np.isnan(missed) else float(missed)
 
 
 def _worst_first(row: dict[str, Any]) -> tuple[float, bool, float, float]:

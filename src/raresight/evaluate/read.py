@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from raresight.core.errors import ConfigError, DataError, Problem, listed, nearest
 from raresight.core.manifest import LABEL_PREFIX
@@ -16,10 +14,9 @@ from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
 from raresight.core.task import Kind, Task
 from raresight.evaluate.agreement import align
 from raresight.evaluate.calibration import probabilities
-from raresight.evaluate.cost import check_costs
 from raresight.evaluate.table_text import FIRST_ROW, read_text_table
 
-__all__ = ["align", "read_costs", "read_predictions"]
+__all__ = ["align", "read_predictions"]
 
 SUM_TOLERANCE = 1e-3
 
@@ -64,30 +61,6 @@ def read_predictions(
     if given.problems or values is None:
         raise DataError(*given.problems)
     return Predictions(given.result(settled, values, group), settled, cluster=group)
-
-
-def read_costs(path: Path | str, task: Task) -> dict[str, dict[str, float]]:
-    """`{missed: {class: cost}, prevalence: {class: share}}` from YAML or JSON, both keys present.
-
-    Raises: `ConfigError` RS-C37 for a file that is no such table, and those of `check_costs`.
-    """
-    path = Path(path)
-    why, remedy = "costs decide thresholds", "write   missed: {mel: 20}   and, if known,   prevalence: {mel: 0.02}"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as cause:
-        found = (
-            f"not readable as a table of costs: {str(cause).splitlines()[0] if str(cause) else type(cause).__name__}"
-        )
-        raise ConfigError(_problem("RS-C37", path, None, found, why, remedy)) from None
-    if not isinstance(given, Mapping):
-        raise ConfigError(_problem("RS-C37", path, None, f"{type(given).__name__}, not a table", why, remedy))
-    check_costs(given, task.classes, task.critical, str(path))
-    return {
-        entry: {str(name): float(value) for name, value in (given.get(entry) or {}).items()}
-        for entry in ("missed", "prevalence")
-    }
 
 
 class _Given:

@@ -13,7 +13,8 @@ from prediction_tables import drawn
 
 from raresight.core.errors import ConfigError, DataError, Problem, RaresightError
 from raresight.core.task import Task
-from raresight.evaluate.read import align, read_costs, read_predictions
+from raresight.evaluate.asked import read_costs, read_decisions
+from raresight.evaluate.read import align, read_predictions
 
 GOOD = """case,patient_id,site,prob_mel,prob_nv,label
 007,p1,A,0.7,0.3,mel
@@ -164,11 +165,52 @@ def test_mappings_that_do_not_fit(tmp_path: Path) -> None:
 def test_costs_file(tmp_path: Path) -> None:
     task = Task("exclusive", ("mel", "nv"), ("mel",))
     path = write(tmp_path / "costs.yaml", "missed: {mel: 20}\nprevalence: {mel: 0.02}\n")
-    assert read_costs(path, task) == {"missed": {"mel": 20.0}, "prevalence": {"mel": 0.02}}
+    assert read_costs(path, task) == {
+        "missed": {"mel": 20.0},
+        "prevalence": {"mel": 0.02},
+        "matrix": {},
+        "referral": None,
+    }
+    write(path, "matrix: [[0, 20], [1, 0]]\nreferral: 2\nfloors: {mel: {sensitivity: 0.9}}\n")
+    found = read_costs(path, task)
+    assert found["matrix"] == {"mel": {"mel": 0.0, "nv": 20.0}, "nv": {"mel": 1.0, "nv": 0.0}}
+    assert found["referral"] == 2.0 and "floors" not in found
     for text in ("missed: [1", "3", "missed: 3", "missing: {mel: 2}", "missed: {mel: high}", "prevalence: {mel: 5}"):
         with pytest.raises(ConfigError) as caught:
             read_costs(write(path, text), task)
         assert caught.value.problems[0].file == str(path)
+
+
+def test_floors_stand_alone_or_in_the_file_of_costs(tmp_path: Path) -> None:
+    path, classes = tmp_path / "costs.yaml", ("mel", "nv")
+    floors = {"mel": {"sensitivity": 0.9}}
+    assert read_decisions(write(path, "mel: {sensitivity: 0.9}\n"), classes) == {"floors": floors}
+    both = write(path, "missed: {mel: 20}\nfloors: {mel: {sensitivity: 0.9}}\nrefer: 0.1\nmiscoverage: 0.05\n")
+    assert read_decisions(both, classes) == {"floors": floors, "refer": 0.1, "miscoverage": 0.05}
+    assert read_decisions(write(path, "missed: {mel: 20}\n"), classes) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "place"),
+    [
+        ("floors: {mle: {sensitivity: 0.9}}", "RS-C33", "floors.mle"),
+        ("floors: {mel: {sensitivity: 90}}", "RS-C34", "floors.mel"),
+        ("floors: {mel: {sensitivity: 0}}", "RS-C34", "floors.mel"),
+        ("floors: {mel: {sensitivity: 0.9, specificity: 0.9}}", "RS-C34", "floors.mel"),
+        ("floors: {mel: {recall: 0.9}}", "RS-C34", "floors.mel"),
+        ("floors: {mel: 0.9}", "RS-C34", "floors.mel"),
+        ("floors: 0.9", "RS-C34", "floors"),
+        ("refer: 0.6", "RS-C34", "refer"),
+        ("refer: some", "RS-C34", "refer"),
+        ("miscoverage: 0", "RS-C34", "miscoverage"),
+        ("[mel]", "RS-C37", None),
+    ],
+)
+def test_floors_that_cannot_be(tmp_path: Path, text: str, code: str, place: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_decisions(write(tmp_path / "f.yaml", text), ("mel", "nv"))
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.column) == (code, place) and problem.file and problem.why and problem.remedy
 
 
 CELL = st.one_of(
