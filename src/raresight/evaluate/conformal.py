@@ -69,7 +69,8 @@ def judge(predictions: Predictions, fitted: Mapping[str, Any], row: Estimate) ->
     within the smallest and largest size that a set can have. An absent class is not estimable. Coverage of a class that
     is always in the set is 1 by construction, and its reason says so.
     """
-    task, target, patient = predictions.task, predictions.target, predictions.patient.astype(str)
+    task, target = predictions.task, predictions.target
+    patient = np.unique(predictions.patient.astype(str), return_inverse=True)[1]
     held = sets(predictions.prob, fitted, task.classes)
     size = held.sum(axis=1).astype(np.float64)
     asked = 1 - float(fitted["miscoverage"])

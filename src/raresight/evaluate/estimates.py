@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raresight.core.estimate import Estimate
@@ -10,6 +10,7 @@ from raresight.core.predictions import Predictions
 from raresight.evaluate import cost
 from raresight.evaluate.arrays import as_predictions
 from raresight.evaluate.class_estimates import class_estimates
+from raresight.evaluate.decision_estimates import decision_estimates
 from raresight.evaluate.layout import Layout
 from raresight.evaluate.macro_estimates import macro_estimates
 
@@ -22,6 +23,7 @@ def estimate(
     operating: str = "tuned",
     unit: str = "image",
     costs: Any = None,
+    decisions: Mapping[str, Any] | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Estimate]:
@@ -32,7 +34,9 @@ def estimate(
     Macro: `accuracy` with
     `trivial_accuracy` beside it, `balanced_accuracy macro_f1 macro_auroc macro_auprc`, and with costs `expected_cost`,
     `trivial_expected_cost`. At thresholds exclusive classes are judged one against the rest, a case may alarm
-    for several, and accuracy and balanced accuracy are not given.
+    for several, and accuracy and balanced accuracy are not given. What decisions mean in deployment and what they cost
+    (`net_benefit number_needed_to_read expected_cost_matrix` and others) is in `decision_estimates`; `decisions`, the
+    content of `thresholds.json`, adds `conformal_coverage conformal_set_size` and the figures of referral.
 
     `predictions` gives rankings and the default operating point; `calibrated` (default: the same) the probabilities
     that `thresholds` (class -> probability) and the calibration figures refer to. Status `wide`: a share's interval is
@@ -40,7 +44,19 @@ def estimate(
     `not_estimable` with the reason, and macro figures say over how many classes they run.
     """
     given = Layout(predictions, calibrated or predictions, thresholds, operating, unit, costs, resamples, seed)
-    return class_estimates(given) + macro_estimates(given)
+    rows = class_estimates(given) + macro_estimates(given)
+    return rows + decision_estimates(
+        predictions,
+        calibrated or predictions,
+        thresholds,
+        costs,
+        rows=rows,
+        decisions=decisions,
+        operating=operating,
+        unit=unit,
+        resamples=resamples,
+        names=(seed, predictions.part),
+    )
 
 
 def from_arrays(

@@ -96,7 +96,8 @@ def judge(
     `predictions` are calibrated; `row` has the fields that all rows share. Intervals cluster by patient. Without a
     case of the class, or without one that is referred or decided, a figure is not estimable, with the reason.
     """
-    task, target, patient = predictions.task, predictions.target, predictions.patient.astype(str)
+    task, target = predictions.task, predictions.target
+    patient = np.unique(predictions.patient.astype(str), return_inverse=True)[1]
     chosen = threshold_array(thresholds, task.classes)
     away = referred(predictions.prob, fitted, task.classes)
     alarm = predictions.prob >= np.where(np.isnan(chosen), np.inf, chosen)[None, :]

@@ -1,4 +1,4 @@
-"""`raresight tune`: calibrators and thresholds, from validation or out-of-fold predictions alone."""
+"""`raresight tune`: calibrators, thresholds, sets and referral, from validation or out-of-fold predictions alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def tune(study: OpenStudy) -> list[dict[str, Any]]:
     from raresight.evaluate.thresholds import tune as tune_run
 
     config = study.config
-    for warning in check_costs(config.costs.model_dump(), config.task.classes, config.task.critical, "study.yaml"):
+    costs, task = config.costs.model_dump(), config.task
+    for warning in check_costs(costs, task.classes, task.critical, "study.yaml", kind=task.kind):
         study.progress.say(str(warning))
     entries = []
     problems: dict[str, list[str]] = {}
@@ -31,13 +32,16 @@ def tune(study: OpenStudy) -> list[dict[str, Any]]:
                 tuned = tune_run(
                     units(study, study.predictions(run)),
                     implied_prior=None if prior is None else np.asarray(prior),
-                    costs=study.config.costs.model_dump(),
+                    costs=costs,
+                    decision=config.decision,
+                    seed=config.split.seed,
                 )
                 for problem in tuned.problems:
                     problems.setdefault(str(problem), []).append(f"{run.arm}, seed {run.seed}")
                 write_json(run.calibrator, tuned.calibrator | {"inputs": current})
-                write_json(run.thresholds, {"thresholds": tuned.thresholds, "inputs": current})
-            entries.append({"arm": run.arm, "seed": run.seed, "thresholds": read_json(run.thresholds)["thresholds"]})
+                write_json(run.thresholds, tuned.decisions | {"inputs": current})
+            written = {key: value for key, value in read_json(run.thresholds).items() if key != "inputs"}
+            entries.append({"arm": run.arm, "seed": run.seed, **written})
     for told, whose in problems.items():  # what lies in the data is the same for all runs, and is said once
         study.progress.say(f"{whose[0]}{f' and {len(whose) - 1} more runs' if len(whose) > 1 else ''}: {told}")
     return entries
