@@ -21,7 +21,9 @@ class ArmResult:
     """One arm on the part that is shown: per seed its predictions (one row a decision unit), and its estimates.
 
     `calibrated` holds the same rows after calibration, `thresholds` the alarm threshold of each class for the first
-    seed, `events` the training history of each seed. Whatever is not known stays empty.
+    seed, `events` the training history of each seed. `validation` are the first seed's calibrated predictions on the
+    part that chose the thresholds, `operating` and `calibrator` the files that came of it, `env` the machine that
+    trained. Whatever is not known stays empty.
     """
 
     name: str
@@ -32,6 +34,10 @@ class ArmResult:
     estimates: tuple[Estimate, ...] = ()
     events: tuple[tuple[dict[str, Any], ...], ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    validation: Predictions | None = None
+    operating: Mapping[str, Any] = field(default_factory=dict)
+    calibrator: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, Any] = field(default_factory=dict)
     outside: bool = False
 
     @cached_property
@@ -63,8 +69,28 @@ class ArmResult:
 
 
 @dataclass(frozen=True)
+class FrozenResult:
+    """The bundle that acceptance is asked of: its arm, its estimates on the part shown, and when it was frozen.
+
+    `openings_before` counts how often the test part had been opened by then; `reason` says why there are no estimates.
+    """
+
+    name: str
+    sha256: str
+    seeds: tuple[int, ...]
+    frozen: str
+    openings_before: int
+    estimates: tuple[Estimate, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Content:
-    """What the page is made of. Only `task` is needed; `missing` says why the rest is not there."""
+    """What the page is made of. Only `task` is needed; `missing` says why the rest is not there.
+
+    `prevalence` and `missed` are what was said about use: the share of a class where the model will be used, and how
+    many false alarms one missed case is worth. `site` names where external data come from; `frozen` is the bundle.
+    """
 
     task: Task
     title: str = "Predictions"
@@ -79,6 +105,7 @@ class Content:
     group_by: str = "patient_id"
     audit: Mapping[str, Any] | None = None
     flow: Mapping[str, Any] | None = None
+    people: Mapping[str, Any] | None = None
     leaks: Mapping[str, Any] | None = None
     faithfulness: Mapping[str, Any] | None = None
     choices: Mapping[str, Any] | None = None
@@ -92,6 +119,9 @@ class Content:
     unfinished: tuple[str, ...] = ()
     accept: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     prevalence: Mapping[str, float] = field(default_factory=dict)
+    missed: Mapping[str, float] = field(default_factory=dict)
+    site: str = ""
+    frozen: FrozenResult | None = None
 
     def why_missing(self, what: str) -> str:
         return "not computed, because " + self.missing.get(what, WITHOUT_STUDY)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from raresight.core.arm import Arm
@@ -20,6 +21,8 @@ from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder, StudyFolder
 from raresight.core.task import Task
 from raresight.report.content import ArmResult, Content
+from raresight.report.frozen import frozen_result
+from raresight.report.people import WHO, describe
 
 
 def from_study(folder: StudyFolder) -> Content:
@@ -54,6 +57,7 @@ def from_study(folder: StudyFolder) -> Content:
         group_by=config.split.group,
         audit=_read(folder.audit, missing, "audit", "the data were not audited; run `raresight audit`"),
         flow=_flow(folder, config, missing),
+        people=_people(folder, config, missing),
         leaks=_read(folder.leaks, missing, "leaks", "the data were not split; run `raresight split`"),
         faithfulness=_read(folder.augment_audit, missing, "faithfulness", "it needs `raresight audit --augment`"),
         choices=read_json(folder.choices) if folder.choices.exists() else None,
@@ -67,6 +71,8 @@ def from_study(folder: StudyFolder) -> Content:
         unfinished=tuple(unfinished),
         accept={k: {n: v for n, v in a.model_dump().items() if v is not None} for k, a in config.accept.items()},
         prevalence=dict(config.costs.prevalence),
+        frozen=frozen_result(folder, (compared.get("deploy") or {}).get("arm"), number, missing),
+        missed=dict(config.costs.missed),
     )
 
 
@@ -122,7 +128,9 @@ def _result(
     calibrated = [calibrate(p, read_json(calibrators[p.seed])) for p in predictions if p.seed in calibrators]
     first = runs[0]
     facts = read_json(first.arm_json) if first.arm_json.exists() else {}
-    chosen = read_json(first.thresholds)["thresholds"] if first.thresholds.exists() else {}
+    operating = read_json(first.thresholds) if first.thresholds.exists() else {}
+    chosen = operating.get("thresholds", {})
+    calibrator = read_json(first.calibrator) if first.calibrator.exists() else {}
     return ArmResult(
         name=arm.name,
         methods=_methods(arm, facts),
@@ -132,8 +140,21 @@ def _result(
         estimates=tuple(estimates),
         events=tuple(tuple(read_jsonl(run.events)) if run.events.exists() else () for run in runs),
         facts=facts,
+        validation=_chosen_on(first, config, calibrator),
+        operating=operating,
+        calibrator=calibrator,
+        env=read_json(first.env) if first.env.exists() else {},
         outside=arm.predictions is not None,
     )
+
+
+def _chosen_on(run: RunFolder, config: StudyConfig, calibrator: Mapping[str, Any]) -> Predictions | None:
+    """The calibrated predictions that the run's thresholds were chosen on; None where there are none."""
+    from raresight.evaluate.recalibrate import calibrate
+
+    if not calibrator or not run.val_predictions.exists():
+        return None
+    return calibrate(_per_unit(config, _validation(run, config.problem)), dict(calibrator))
 
 
 def _threshold(entry: Any) -> float | None:
@@ -193,9 +214,7 @@ def _flow(folder: StudyFolder, config: StudyConfig, missing: dict[str, str]) -> 
     if not folder.split.exists():
         missing["flow"] = "the data were not split; run `raresight split`"
         return flow
-    table = Folds.load(folder.split).table.set_index("case")
-    part = table["part"].reindex(manifest.cases).fillna("").to_numpy(dtype=object)
-    fold = table["fold"].reindex(manifest.cases).fillna(-1).to_numpy(dtype=int)
+    part, fold = _parts(folder, manifest)
     flow["folds"] = int(fold.max()) + 1
     flow["aside"] = int((part == "").sum())
     for name in ("train", "val", "test"):
@@ -210,6 +229,28 @@ def _flow(folder: StudyFolder, config: StudyConfig, missing: dict[str, str]) -> 
             {"part": name, "images": int(rows.sum()), "patients": len(set(group[rows])), "classes": classes}
         )
     return flow
+
+
+def _parts(folder: StudyFolder, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """Part and fold of every case, `(N,)`; blank and -1 for a case that was set aside."""
+    table = Folds.load(folder.split).table.set_index("case")
+    part = table["part"].reindex(manifest.cases).fillna("").to_numpy(dtype=object)
+    return part, table["fold"].reindex(manifest.cases).fillna(-1).to_numpy(dtype=int)
+
+
+def _people(folder: StudyFolder, config: StudyConfig, missing: dict[str, str]) -> dict[str, Any] | None:
+    """Who is in each part, by the columns of the manifest that tell; see `people.describe`."""
+    path = folder.path / config.data.manifest
+    if not path.exists() or not folder.split.exists():
+        missing["people"] = "the data were not read and split; run `raresight split`"
+        return None
+    manifest = Manifest.load(path)
+    part, _ = _parts(folder, manifest)
+    described = describe(manifest.table, part, config.split.group, [*WHO, *config.decision.subgroups])
+    if not described["columns"]:
+        missing["people"] = f"the manifest has none of the columns {', '.join(WHO)}"
+        return None
+    return described
 
 
 def _hashes(folder: StudyFolder) -> dict[str, str]:

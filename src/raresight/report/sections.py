@@ -6,8 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from raresight.report.content import Content
+from raresight.report.effort import effort
+from raresight.report.figures.conformal import conformal
 from raresight.report.figures.confusion import confusion
-from raresight.report.figures.curves import curves
+from raresight.report.figures.cooccurrence import cooccurrence
+from raresight.report.figures.cost_curves import cost_curves
+from raresight.report.figures.decision_curve import decision_curve
 from raresight.report.figures.differences import declared, differences, winners
 from raresight.report.figures.faithfulness import faithfulness
 from raresight.report.figures.forecast import forecast
@@ -15,10 +19,17 @@ from raresight.report.figures.forest import forest
 from raresight.report.figures.long_tail import long_tail
 from raresight.report.figures.mistaken import mistaken
 from raresight.report.figures.paradox import paradox
+from raresight.report.figures.people import people
+from raresight.report.figures.precision_recall import precision_recall
+from raresight.report.figures.prevalence import prevalence
+from raresight.report.figures.price import price
+from raresight.report.figures.recalibrated import recalibrated
 from raresight.report.figures.reliability import reliability
+from raresight.report.figures.roc import roc
 from raresight.report.figures.seeds import seeds
 from raresight.report.figures.severity import severity
 from raresight.report.figures.style import Absent, Figure
+from raresight.report.figures.threshold_cost import threshold_cost
 from raresight.report.figures.training import training
 from raresight.report.sweep_tables import interactions, shown_part, verdicts
 from raresight.report.sweep_text import judged_on
@@ -26,7 +37,9 @@ from raresight.report.sweep_text import lead as lead_of
 from raresight.report.synthetic import synthetic_cases
 from raresight.report.tables import Row, Table, comparisons, macro, table
 from raresight.report.tuned import about_tuning, tuned_arms, tuning
-from raresight.report.words import class_name, many, part_name, plural, unit_of
+from raresight.report.words import DASH, class_name, many, part_name, plural, unit_of
+
+MOST_PAIRS = 20
 
 Drawing = Callable[[Content], Figure | Absent]
 
@@ -56,23 +69,36 @@ def sections(content: Content) -> list[Section]:
     on = f"On the {part}" + (": choices were made on these patients." if content.part == "val" else ".")
     return [
         Section("rarity", "How rare is what", "The rarer a class, the less any study of this size can say about it.",
-                (_drawn(long_tail, content),)),
+                (_drawn(long_tail, content), _drawn(cooccurrence, content, "Which come together"))),
+        Section("people", "Who is in which part", "Parts that differ in age, sex or site can differ in results too.",
+                (_drawn(people, content),)),
         Section("forecast", "What these data can show at all",
                 f"Known before any training: how precisely sensitivity can be measured with so many {who}.",
                 (_drawn(forecast, content),)),
         Section("leaks", "Are the parts apart", "A model tested on what it was trained on looks better than it is.",
-                (_leaks(content),)),
+                (_leaks(content), *_near_duplicates(content))),
         Section("paradox", "Why accuracy is not enough", on, (_drawn(paradox, content),)),
         Section("classes", "What is found, and how many alarms are right", on, (_drawn(forest, content),)),
         Section("confusions", "What is taken for what", on,
                 (_drawn(confusion, content), _drawn(mistaken, content, "Confusions that matter most"))),
         Section("curves", "At other thresholds", f"{on} How the figures move if alarms are raised sooner or later.",
-                (_drawn(curves, content),)),
-        Section("reliability", "Do the probabilities mean what they say", on, (_drawn(reliability, content),)),
+                (_drawn(precision_recall, content, "Alarms that are right"), _drawn(roc, content, "ROC"))),
+        Section("reliability", "Do the probabilities mean what they say", on,
+                (_drawn(reliability, content),
+                 _drawn(recalibrated, content, "Before and after correction and calibration"))),
+        Section("decisions", "Where to raise an alarm, and what that is worth", on,
+                (_drawn(threshold_cost, content, "Cost against threshold"),
+                 _drawn(decision_curve, content, "Decision curves"),
+                 _drawn(cost_curves, content, "Whatever a miss costs"),
+                 _drawn(prevalence, content, "Where the class is rarer or commoner"))),
+        Section("conformal", "Classes that cannot be ruled out", "Sets that hold the true class as often as promised.",
+                (_drawn(conformal, content),)),
         Section("arms", "The ways of training, side by side",
                 _about_arms(content),
                 (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
                  _methods(content), _macro(content), _exploratory(content))),
+        Section("price", "What finding more costs", "",
+                (_drawn(price, content, "Extra alarms for each extra case"), _effort(content))),
         *_tuned(content),
         Section("safety", "Are the synthetic cases safe?",
                 "Points between real cases stand for their class only where nothing else lives between them.",
@@ -81,6 +107,8 @@ def sections(content: Content) -> list[Section]:
         *_severity(content),
         Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
         Section("training", "How training went", "", (_drawn(training, content),)),
+        Section("saliency", "Where the model looks", "",
+                (Item(absent="not computed, because this version has no saliency or dissection of networks yet"),)),
     ]  # fmt: skip
 
 
@@ -106,6 +134,30 @@ def _leaks(content: Content) -> Item:
     ]
     marked = [Row(row, "blank" if row[1] == unread else "") for row in rows]
     return Item(table=table(("Looked for", "Found"), marked))
+
+
+def _near_duplicates(content: Content) -> list[Item]:
+    """The pairs of nearly identical pictures, by name only: pictures of patients are not put into a page unasked."""
+    pairs = (content.leaks or {}).get("near_duplicate_pairs") or []
+    if not pairs:
+        return []
+    rows = [
+        (str(pair["case_a"]), str(pair["part_a"]), str(pair["case_b"]), str(pair["part_b"]),
+         f"{pair['distance']} of 64 bits", DASH if pair.get("correlation") is None else f"{pair['correlation']:.3f}")
+        for pair in pairs[:MOST_PAIRS]
+    ]  # fmt: skip
+    total = (content.leaks or {}).get("n_near_duplicate_pairs", len(pairs))
+    note = f"{len(rows)} of {many(total, 'pair')}. Look at them beside each other in the image folder."
+    head = ("Picture", "Part", "And", "Part", "They differ in", "Correlation")
+    return [Item("Pairs of nearly identical pictures", table=table(head, rows, (4, 5), note))]
+
+
+def _effort(content: Content) -> Item:
+    made = effort(content)
+    title = "Time and machine"
+    if made is None:
+        return Item(title, absent="not computed, because no arm shown here was trained by raresight")
+    return Item(title, table=made)
 
 
 def _faithfulness(content: Content) -> list[Section]:

@@ -1,103 +1,97 @@
-"""ROC and precision-recall curves of the classes that matter, the arm to deploy over the baseline."""
+"""What the curves over all thresholds share: whose curves, how many points, and bands around them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
-from raresight.evaluate.ranking import pr_points, roc_points
+from raresight.core.predictions import Predictions
+from raresight.evaluate.intervals import rate
 from raresight.report.content import ArmResult, Content
-from raresight.report.figures.style import BLUE, FAINT, INK, SOFT, Absent, Figure, canvas, percent_axis, to_svg
-from raresight.report.tables import Row, mark, remark, table
-from raresight.report.words import class_name, share
-from raresight.report.words import figure as as_text
+from raresight.report.figures.style import BLUE, SOFT, percent_axis
 
-MOST = 4
+MOST = 3
 MOST_POINTS = 160
+BAND_POINTS = 24
 
 
-def curves(content: Content) -> Figure | Absent:
-    arm = content.chosen
+@dataclass(frozen=True)
+class Judged:
+    """One class of one arm, unknown labels left out: `positive`, `score`, `patient` (integers), each `(N,)`."""
+
+    positive: np.ndarray
+    score: np.ndarray
+    patient: np.ndarray
+
+    @property
+    def prevalence(self) -> float | None:
+        return float(self.positive.mean()) if self.positive.any() else None
+
+    @property
+    def estimable(self) -> bool:
+        return bool(self.positive.any() and not self.positive.all())
+
+    @property
+    def target(self) -> np.ndarray:
+        return self.positive.astype(float)
+
+
+def compared(content: Content) -> list[ArmResult]:
+    """The arm shown, last so that it is drawn on top, and the baseline where there is another."""
+    arm, reference = content.chosen, content.reference
     if arm is None or not arm.predictions:
-        return Absent(content.why_missing("arms") if arm is None else "not computed, because there are no predictions")
-    names = content.watched[:MOST]
-    compared = [arm] if content.reference in (None, arm) or not _has(content.reference) else [content.reference, arm]
-    n = len(names)
-    with canvas(0.75 + 2 * (7.0 / max(n, 3) - 0.05)) as figure:
-        panels = figure.subplots(2, max(n, 3), squeeze=False)
-        for empty in panels[:, n:].ravel():
-            empty.set_axis_off()
-        for column, name in enumerate(names):
-            roc, pr = panels[0][column], panels[1][column]
-            roc.plot([0, 1], [0, 1], color=FAINT, lw=0.8, ls=(0, (3, 3)))
-            roc.set_title(class_name(name), fontsize=8.5)
-            for one in compared:
-                colour, width = (BLUE, 1.7) if one is arm else (SOFT, 1.0)
-                _draw(one, name, roc, pr, colour, width)
-            _operating_point(arm, name, roc, pr)
-            base = _prevalence(arm, name)
-            if base is not None:
-                pr.axhline(base, color=FAINT, lw=0.8, ls=(0, (3, 3)))
-                pr.text(0.98, base + 0.02, f"by chance {share(base)}", ha="right", va="bottom", fontsize=7, color=SOFT)
-            else:
-                for axes in (roc, pr):
-                    axes.text(0.5, 0.5, "not estimable", ha="center", color=SOFT, style="italic")
-            for axes in (roc, pr):
-                percent_axis(axes, "y")
-                axes.set_xlim(-0.02, 1.02)
-                axes.set_xticks([0, 0.5, 1], ["0", "50", "100%"])
-                axes.set_box_aspect(1)
-            roc.set_xlabel("of those without: alarms")
-            pr.set_xlabel("of those with it: found")
-        panels[0][0].set_ylabel("of those with it: found")
-        panels[1][0].set_ylabel("of the alarms: right")
-        handles = [
-            figure.axes[0].plot([], [], color=BLUE if a is arm else SOFT, lw=1.6, label=a.name)[0] for a in compared
-        ]
-        handles += figure.axes[0].plot([], [], "o", color=INK, ms=5, label="where alarms are raised")
-        figure.legend(handles=handles, loc="outside upper right", ncols=3)
-        svg = to_svg(figure)
-    rows = []
-    for name in content.watched:
-        for one in compared:
-            roc_area, ap = one.find("auroc", name), one.find("auprc", name)
-            base = _prevalence(one, name)
-            rows.append(
-                Row(
-                    (
-                        class_name(name),
-                        one.name,
-                        as_text(roc_area),
-                        as_text(ap),
-                        "not estimable" if base is None else share(base),
-                        "; ".join(dict.fromkeys(text for text in (remark(roc_area), remark(ap)) if text)),
-                    ),
-                    mark(roc_area),
-                )
-            )
-    caption = "Read the lower row first: it shows the price of an alarm; the dashed line is what chance would give."
-    more = f" {len(content.watched) - MOST} further classes stand in the table." if len(content.watched) > MOST else ""
-    head = ("Class", "Arm", "AUROC", "Average precision", "By chance (prevalence)", "Remark")
-    alt = f"ROC curves and precision-recall curves of {', '.join(class_name(n) for n in names)}. "
-    return Figure(svg, alt + caption, caption + more, table(head, rows, (2, 3, 4), "95% intervals."))
+        return []
+    return [arm] if reference in (None, arm) or not reference.predictions else [reference, arm]  # type: ignore[union-attr]
 
 
-def _has(arm: ArmResult | None) -> bool:
-    return arm is not None and bool(arm.predictions)
+def judged(arm: ArmResult, name: str) -> Judged:
+    """The class in the arm's first seed, calibrated where it is."""
+    return judged_in((arm.calibrated or arm.predictions)[0], name)
 
 
-def _draw(arm: ArmResult, name: str, roc, pr, colour: str, width: float) -> None:  # type: ignore[no-untyped-def]
-    predictions = (arm.calibrated or arm.predictions)[0]
+def judged_in(predictions: Predictions, name: str) -> Judged:
     k = predictions.task.index(name)
-    target, score = predictions.target[:, k], predictions.prob[:, k]
-    fpr, recall, _ = roc_points(target, score)
-    if len(fpr):
-        rows = thinned(fpr, recall)
-        roc.plot(fpr[rows], recall[rows], color=colour, lw=width, drawstyle="default")
-    recall, precision, _ = pr_points(target, score)
-    if len(recall):
-        rows = thinned(recall, precision)
-        pr.plot(np.append(0, recall[rows]), np.append(precision[rows][0], precision[rows]), color=colour, lw=width,
-                drawstyle="steps-pre")  # fmt: skip
+    target = predictions.target[:, k]
+    known = ~np.isnan(target)
+    patient = pd.factorize(predictions.patient.astype(str))[0]
+    return Judged(target[known] == 1, predictions.prob[known, k], patient[known])
+
+
+def look(content: Content, arm: ArmResult) -> tuple[str, float]:
+    """Colour and line width: the arm shown stands out."""
+    return (BLUE, 1.7) if arm is content.chosen else (SOFT, 1.0)
+
+
+def band_thresholds(one: Judged) -> np.ndarray:
+    """Thresholds spread evenly over the scores of the positives, highest first, where a band is worked out."""
+    return np.unique(np.quantile(one.score[one.positive], np.linspace(0, 1, BAND_POINTS)))[::-1]
+
+
+def recall_band(one: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """False-positive rate, and the bounds of recall, at each of the `band_thresholds`; the interval of a rate."""
+    places, low, high = [], [], []
+    for threshold in band_thresholds(one):
+        alarm = one.score >= threshold
+        found = rate(alarm[one.positive], one.patient[one.positive])
+        places.append(float(alarm[~one.positive].mean()))
+        low.append(found.low)
+        high.append(found.high)
+    return np.array(places), np.array(low), np.array(high)
+
+
+def precision_band(one: Judged) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Recall, and the bounds of precision, at each of the `band_thresholds`."""
+    places, low, high = [], [], []
+    for threshold in band_thresholds(one):
+        alarm = one.score >= threshold
+        right = rate(one.positive[alarm], one.patient[alarm])
+        places.append(float(alarm[one.positive].mean()))
+        low.append(right.low)
+        high.append(right.high)
+    return np.array(places), np.array(low), np.array(high)
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -112,20 +106,13 @@ def thinned(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([[0], np.clip(rows, 0, len(x) - 1), [len(x) - 1]]))
 
 
-def _operating_point(arm: ArmResult, name: str, roc, pr) -> None:  # type: ignore[no-untyped-def]
-    recall, specificity, precision = (arm.find(metric, name) for metric in ("recall", "specificity", "precision"))
-    if recall is None or recall.value is None:
-        return
-    if specificity is not None and specificity.value is not None:
-        roc.plot([1 - specificity.value], [recall.value], "o", color=INK, ms=5, zorder=4, clip_on=False)
-    if precision is not None and precision.value is not None:
-        pr.plot([recall.value], [precision.value], "o", color=INK, ms=5, zorder=4, clip_on=False)
+def square(axes: Axes) -> None:
+    """Both axes from 0% to 100%, equally long."""
+    percent_axis(axes, "y")
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xticks([0, 0.5, 1], ["0", "50", "100%"])
+    axes.set_box_aspect(1)
 
 
-def _prevalence(arm: ArmResult, name: str) -> float | None:
-    if not arm.predictions:
-        return None
-    predictions = arm.predictions[0]
-    target = predictions.target[:, predictions.task.index(name)]
-    known = target[~np.isnan(target)]
-    return float(known.mean()) if len(known) and known.any() else None
+def no_curve(axes: Axes) -> None:
+    axes.text(0.5, 0.5, "not estimable", ha="center", va="center", color=SOFT, style="italic", transform=axes.transAxes)
