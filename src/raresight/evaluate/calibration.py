@@ -13,6 +13,7 @@ from raresight.evaluate.counts import ratio
 from raresight.evaluate.intervals import rate
 
 FEWEST_POSITIVE_PATIENTS = 20
+ECE_BINS = 10
 _TINY = 1e-12
 
 
@@ -50,7 +51,7 @@ def expected_observed(target: np.ndarray, prob: np.ndarray) -> float:
     return float(ratio(prob[known].sum(), target[known].sum()))
 
 
-def equal_mass_bins(prob: np.ndarray, bins: int = 10) -> np.ndarray:
+def equal_mass_bins(prob: np.ndarray, bins: int = ECE_BINS) -> np.ndarray:
     """Which of `bins` bins of equally many cases each probability falls in, `(N,)`; equal probabilities share one."""
     n = len(prob)
     rising = np.sort(prob)
@@ -58,7 +59,7 @@ def equal_mass_bins(prob: np.ndarray, bins: int = 10) -> np.ndarray:
     return np.minimum((middle * bins / max(n, 1)).astype(int), bins - 1)
 
 
-def ece(target: np.ndarray, prob: np.ndarray, bins: int = 10) -> float:
+def ece(target: np.ndarray, prob: np.ndarray, bins: int = ECE_BINS) -> float:
     """Expected calibration error of one class over bins of equal mass, Σ_b n_b/n |mean p - mean y|.
 
     In [0, 1]. It rewards blindness for a rare class, so read `expected_observed` first; a perfectly calibrated model

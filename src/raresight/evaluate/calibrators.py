@@ -9,18 +9,17 @@ the shared temperature, and have 1/T, 0 or None there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_expit, log_softmax, softmax
 
 from raresight.core.task import Kind
+from raresight.evaluate.newton import Curve, least, logistic
 
 LOWEST, HIGHEST = 0.05, 20.0
 _TINY = 1e-12
-
-Curve = tuple[float, np.ndarray, np.ndarray]  # a loss, its gradient and its Hessian
 
 
 def mapped(logits: np.ndarray, parameters: Mapping[str, Any], kind: Kind) -> np.ndarray:
@@ -77,7 +76,7 @@ def fit_temperature(target: np.ndarray, logits: np.ndarray, kind: Kind) -> float
             slope, bend = float(mean.sum() - (y * z).sum()), float(((p * z**2).sum(axis=1) - mean**2).sum())
         return value / len(z), np.array([slope / len(z)]), np.array([[bend / len(z)]])
 
-    scale = _least(loss, np.ones(1), np.array([1 / HIGHEST]), np.array([1 / LOWEST]))
+    scale = least(loss, np.ones(1), np.array([1 / HIGHEST]), np.array([1 / LOWEST]))
     return float(1 / scale[0])
 
 
@@ -97,7 +96,7 @@ def fit_vector(
         for k in own:
             known = ~np.isnan(target[:, k])
             features = np.stack([logits[known, k], np.ones(known.sum())], axis=1)
-            scale[k], bias[k] = _logistic(features, target[known, k], [scale[k], 0.0], [LOWEST, -HIGHEST])
+            scale[k], bias[k] = logistic(features, target[known, k], [scale[k], 0.0], [LOWEST, -HIGHEST], [HIGHEST] * 2)
         return {"temperature": temperature, "scale": scale.tolist(), "bias": bias.tolist()}
     known = ~np.isnan(target).any(axis=1)
     y, z = target[known], log_softmax(logits[known], axis=1)
@@ -118,7 +117,7 @@ def fit_vector(
         return value / len(z), slope / len(z), bend / len(z)
 
     low = np.repeat([LOWEST, -HIGHEST], len(own))
-    found = _least(loss, np.concatenate([scale[own], bias[own]]), low, np.full(2 * len(own), HIGHEST))
+    found = least(loss, np.concatenate([scale[own], bias[own]]), low, np.full(2 * len(own), HIGHEST))
     scale[own], bias[own] = np.split(found, 2)
     if free.all():
         bias -= bias.mean()
@@ -144,7 +143,7 @@ def fit_beta(
         known = ~np.isnan(target[:, k])
         features = np.stack([with_class[known, k], -without[known, k], np.ones(known.sum())], axis=1)
         start = [1 / temperature, 1 / temperature, 0.0]
-        rows.append(_logistic(features, target[known, k], start, [0.0, 0.0, -HIGHEST]).tolist())
+        rows.append(logistic(features, target[known, k], start, [0.0, 0.0, -HIGHEST], [HIGHEST] * 3).tolist())
     a, b, c = (list(column) for column in zip(*rows, strict=True))
     return {"temperature": temperature, "a": a, "b": b, "c": c}
 
@@ -155,42 +154,3 @@ def _log_both(logits: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
         return log_expit(logits), log_expit(-logits)
     with_class = np.minimum(log_softmax(logits, axis=1), -_TINY)
     return with_class, np.log(-np.expm1(with_class))
-
-
-def _logistic(features: np.ndarray, y: np.ndarray, start: list[float], low: list[float]) -> np.ndarray:
-    """Weights `(P,)` in [low, 20] that minimise the log-loss of logistic(features @ weights), features `(N, P)`."""
-
-    def loss(weights: np.ndarray) -> Curve:
-        z = features @ weights
-        p = expit(z)
-        value = float((np.logaddexp(0.0, z) - y * z).mean())
-        bend = (features * (p * (1 - p))[:, None]).T @ features
-        return value, features.T @ (p - y) / len(y), bend / len(y)
-
-    return _least(loss, np.array(start), np.array(low), np.full(len(low), HIGHEST))
-
-
-def _least(loss: Callable[[np.ndarray], Curve], start: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Where a convex loss is least within bounds: Newton steps on what no bound holds back, halved until they descend.
-
-    Source: Bertsekas, SIAM J. Control Optim. 20 (1982) 221.
-    """
-    at = np.clip(start, low, high)
-    value, slope, bend = loss(at)
-    for _ in range(100):
-        held = ((at <= low) & (slope > 0)) | ((at >= high) & (slope < 0))
-        free = np.flatnonzero(~held)
-        if not len(free) or np.abs(slope[free]).max() < 1e-10:
-            break
-        # The ridge keeps a flat direction (all biases of a softmax) where it started.
-        step = np.zeros_like(at)
-        step[free] = np.linalg.solve(bend[np.ix_(free, free)] + 1e-10 * np.eye(len(free)), slope[free])
-        for halving in range(40):
-            there = np.clip(at - step / 2**halving, low, high)
-            lower, slope_there, bend_there = loss(there)
-            if lower < value:
-                break
-        else:
-            break
-        at, value, slope, bend = there, lower, slope_there, bend_there
-    return at

@@ -8,13 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from raresight.core.estimate import Estimate
-from raresight.evaluate.bootstrap import blocks
-from raresight.evaluate.calibration import ece, equal_mass_bins, expected_observed
+from raresight.evaluate.calibration_estimates import UNCALIBRATED, calibration_estimates
 from raresight.evaluate.counts import count
-from raresight.evaluate.intervals import WILSON, auroc_interval, rate
-from raresight.evaluate.layout import BOOTSTRAP, Layout, Point
+from raresight.evaluate.intervals import auroc_interval, rate
+from raresight.evaluate.layout import Layout, Point
 from raresight.evaluate.ranking import NINE_OF_TEN, RECALL_AT_90, auprc, sensitivity_at_specificity
-from raresight.evaluate.verdict import deployed, few, from_interval, not_estimable
+from raresight.evaluate.verdict import deployed, from_interval, not_estimable
 
 
 def class_estimates(given: Layout) -> list[Estimate]:
@@ -42,7 +41,7 @@ def _of_class(given: Layout, k: int, drawn: Mapping[str, np.ndarray]) -> list[Es
     found = sensitivity_at_specificity(y, given.prob[:, k], NINE_OF_TEN)[0]
     lacking = absent or ("" if (y == 0).any() else "every case has the class")
     rows.append(given.bootstrapped(replace(base, metric=RECALL_AT_90), found, drawn.get(RECALL_AT_90), lacking))
-    return rows + _calibration(given, base, k, absent)
+    return rows + _calibration(given, base, k)
 
 
 def _at_point(
@@ -76,48 +75,24 @@ def _at_point(
     return [given.frank(r) for r in rows]
 
 
-def _calibration(given: Layout, base: Estimate, k: int, absent: str) -> list[Estimate]:
-    y, patient = given.target[:, k], given.patient
-    known = ~np.isnan(y)
-    rows = []
-    for suffix, predictions in (("", given.calibrated), ("_uncalibrated", given.predictions)):
-        if suffix and given.calibrated is given.predictions:
-            continue
-        p = predictions.prob[:, k]
-        balance = replace(base, metric=f"expected_observed_ratio{suffix}", method=f"prevalence: {WILSON}")
-        error = replace(base, metric=f"ece{suffix}")
-        if absent:
-            rows += [not_estimable(balance, absent), not_estimable(error, absent)]
-            continue
-        observed = rate(y[known] == 1, patient[known])
-        mean = float(p[known].mean())
-        small = few(base)
-        rows.append(
-            replace(
-                balance,
-                value=expected_observed(y, p),
-                low=mean / observed.high,
-                high=mean / observed.low,
-                method=f"prevalence: {observed.method}",
-                status="wide" if small else "ok",
-                reason=small,
-            )
-        )
-        # The bins stay those of the data: bins of each resample's own would bias it further upwards.
-        drawn = _ece_draws(given, y, p, known, k)
-        made = given.bootstrapped(error, ece(y, p), drawn, "")
-        rows.append(replace(made, method=f"{BOOTSTRAP}; 10 bins of equal mass, biased upwards"))
-    return rows
-
-
-def _ece_draws(given: Layout, y: np.ndarray, p: np.ndarray, known: np.ndarray, k: int) -> np.ndarray:
-    bins = np.full(len(y), -1)
-    bins[known] = equal_mass_bins(p[known])
-    gaps = np.where(bins[:, None] == np.arange(10)[None, :], np.nan_to_num(p - y)[:, None], 0.0)
-    gap, images = given.draws.per_patient(gaps), given.draws.per_patient(known)
-    strata = given.draws.has[:, k]
-    parts = [
-        np.abs(gap.T @ weight).sum(axis=0) / (images @ weight)
-        for weight in blocks(strata, given.resamples, *given.names, "class", k)
+def _calibration(given: Layout, base: Estimate, k: int) -> list[Estimate]:
+    after, before = given.calibrated.prob[:, k], given.prob[:, k]
+    fitted = given.calibrated is not given.predictions
+    rows = calibration_estimates(
+        base,
+        given.target[:, k],
+        after,
+        given.patient,
+        resamples=given.resamples,
+        names=given.names,
+        before=before if fitted else None,
+    )
+    if not fitted or base.part == "test" or not any(point.name == "tuned" for point in given.points):
+        return rows
+    note = "the calibrator was fitted on this same part: optimistic"
+    return [
+        row
+        if row.metric.endswith(UNCALIBRATED) or row.value is None
+        else replace(row, reason="; ".join(filter(None, [row.reason, note])))
+        for row in rows
     ]
-    return np.concatenate(parts)

@@ -30,9 +30,9 @@ def estimate(
     """Per-class and macro estimates at the default operating point and, where thresholds are given, at those.
 
     Per class: `recall precision specificity npv f1 alarms_per_1000` (and `ppv_at_prevalence` where a deployment
-    prevalence is given) at each operating point; `auroc auprc recall_at_specificity_90 expected_observed_ratio ece`.
-    Macro: `accuracy` with
-    `trivial_accuracy` beside it, `balanced_accuracy macro_f1 macro_auroc macro_auprc`, and with costs `expected_cost`,
+    prevalence is given) at each operating point; `auroc auprc recall_at_specificity_90` and the six of
+    `calibration_estimates`, `expected_observed_ratio` first. Macro: `accuracy` with `trivial_accuracy`
+    beside it, `balanced_accuracy macro_f1 macro_auroc macro_auprc`, and with costs `expected_cost`,
     `trivial_expected_cost`. At thresholds exclusive classes are judged one against the rest, a case may alarm
     for several, and accuracy and balanced accuracy are not given. What decisions mean in deployment and what they cost
     (`net_benefit number_needed_to_read expected_cost_matrix` and others) is in `decision_estimates`; `decisions`, the

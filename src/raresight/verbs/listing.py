@@ -31,6 +31,10 @@ METRICS = {
     "macro_auprc": "mean AUPRC over classes",
     "expected_cost": "mean cost of a case under the stated costs, in false alarms; read beside the best trivial rule",
     "ece": "equal-mass calibration error; small for a model that never raises an alarm",
+    "ece_null": "the range of that error by chance alone, were the model right",
+    "ici": "mean distance between a smooth calibration curve and the probabilities given",
+    "calibration_intercept": "log-odds that probabilities are too low (above 0) or too high (below 0)",
+    "calibration_slope": "1 is right; below 1 probabilities are too extreme, above 1 too timid",
     "expected_observed_ratio": "sum of predicted probabilities over observed cases; 1 is right in the large",
 }
 
