@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from raresight.core.progress import Silent
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from raresight.core.bundle import Bundle
     from raresight.core.estimate import Estimate
     from raresight.core.folds import Part
     from raresight.core.run import RunFolder
@@ -121,6 +124,12 @@ class Study:
 
         return sweep(self._opened(), cls, prevalences, **options)
 
+    def freeze(self, **options: Any) -> Bundle:
+        """One arm at its operating point as a bundle: `arm`, `seed`, `out`, `force`; see `raresight.verbs.freeze`."""
+        from raresight.verbs.freeze import freeze
+
+        return freeze(self._opened(), **options)
+
     def report(self) -> Path:
         from raresight.verbs.report import report
 
@@ -167,6 +176,27 @@ def score(tests: Sequence[str | Path], out: str | Path, **options: Any) -> dict[
     from raresight.verbs.score import score as score_files
 
     return score_files([Path(path) for path in tests], Path(out), **options)
+
+
+def predict(bundle: str | Path, paths: Sequence[str | Path], **options: Any) -> pd.DataFrame:
+    """A frozen bundle's decisions about pictures, a row each; see `raresight.verbs.predict`."""
+    from raresight.verbs.predict import predict as decide
+
+    return decide(Path(bundle), [Path(path) for path in paths], **options)
+
+
+def validate(bundle: str | Path, manifest: str | Path, *, site: str, **options: Any) -> dict[str, Any]:
+    """A frozen bundle, unchanged, on labelled data from elsewhere; see `raresight.verbs.validate`."""
+    from raresight.verbs.validate import validate as judge
+
+    return judge(Path(bundle), Path(manifest), site=site, **options)
+
+
+def monitor(bundle: str | Path, predictions: str | Path, **options: Any) -> dict[str, Any]:
+    """Drift of scores, alarms and prevalence since validation, without labels; see `raresight.verbs.monitor`."""
+    from raresight.verbs.monitor import monitor as watch
+
+    return watch(Path(bundle), Path(predictions), **options)
 
 
 def demo(out: str | Path = "demo", *, progress: Silent | None = None) -> Path:

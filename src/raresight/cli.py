@@ -12,6 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
+from raresight import cli_deploy
+from raresight.cli_output import answer as _answer
+from raresight.cli_output import progress as _progress
+from raresight.cli_output import say as _say
+
 app = typer.Typer(
     name="raresight",
     help="For medical images in which the disease that must not be missed is rare.",
@@ -43,6 +48,11 @@ class Part(StrEnum):
 class Scores(StrEnum):
     probabilities = "probabilities"
     logits = "logits"
+
+
+class Aggregate(StrEnum):
+    max = "max"
+    mean = "mean"
 
 
 class Listing(StrEnum):
@@ -117,13 +127,24 @@ def score(
     columns: Annotated[Path | None, typer.Option("--map", help="YAML: our column name -> yours.")] = None,
     train_prior: Annotated[Path | None, typer.Option(help="YAML: class -> {trained, natural} shares.")] = None,
     group: Annotated[str, typer.Option(help="Column that names the patient.")] = "patient_id",
-    costs: Annotated[Path | None, typer.Option(help="YAML: missed: {class: cost}, prevalence: {class: share}.")] = None,
+    costs: Annotated[
+        Path | None, typer.Option(help="YAML: missed, matrix, prevalence, referral; also floors, refer, miscoverage.")
+    ] = None,
+    floors: Annotated[
+        Path | None, typer.Option(help="YAML: class: {sensitivity: 0.9} or {specificity: 0.9}; needs --val.")
+    ] = None,
     critical: Annotated[list[str] | None, typer.Option(help="A class that must not be missed (repeatable).")] = None,
     scores: Annotated[Scores, typer.Option(help="What the prob_ columns hold.")] = Scores.probabilities,
     one_image_per_patient: Annotated[
         bool, typer.Option("--one-image-per-patient", help="State that no two rows show one patient.")
     ] = False,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 1000,
+    unit: Annotated[
+        str | None, typer.Option(help="What a decision is about: image (default), lesion, exam, patient.")
+    ] = None,
+    unit_column: Annotated[str | None, typer.Option(help="The column that names the unit.")] = None,
+    aggregate: Annotated[Aggregate, typer.Option(help="A unit's score from its images'.")] = Aggregate.max,
+    subgroups: Annotated[str, typer.Option(help="Columns to tell figures apart by, such as sex,age.")] = "",
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples.")] = 2000,
     out: Annotated[Path, typer.Option(help="Where to write.")] = Path("score"),
     as_json: AsJson = False,
 ) -> None:
@@ -140,8 +161,13 @@ def score(
         train_prior=train_prior,
         group=group,
         costs=costs,
+        floors=floors,
         critical=critical or (),
         scores=scores.value,
+        unit=unit,
+        unit_column=unit_column,
+        aggregate=aggregate.value,
+        subgroups=_parts(subgroups),
         one_image_per_patient=one_image_per_patient,
         resamples=resamples,
         progress=_progress(),
@@ -303,6 +329,10 @@ def sweep(
     _answer(result, as_json, "\n".join(f"{row['column']:<10} {row['text']}" for row in part["verdicts"]))
 
 
+for deployed in (cli_deploy.freeze, cli_deploy.predict, cli_deploy.validate, cli_deploy.monitor):
+    app.command()(deployed)
+
+
 @app.command("list")
 def list_(
     what: Annotated[Listing, typer.Argument(help="What to list.")] = Listing.strategies, as_json: AsJson = False
@@ -355,20 +385,6 @@ def _study(path: Path) -> Any:
     from raresight.api import Study
 
     return Study.open(path, _progress())
-
-
-def _progress() -> Any:
-    from raresight.core.progress import Terminal
-
-    return Terminal()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _answer(value: Any, as_json: bool, text: str) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False) if as_json else text)
 
 
 def _parts(text: str) -> list[str]:

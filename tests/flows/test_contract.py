@@ -17,7 +17,8 @@ from tests.flows.conftest import Cli, write_study
 # The commands of this version, the first five in the order that help leads with.
 COMMANDS = (
     *("demo", "init", "run", "score", "report"),
-    *("status", "check", "audit", "advise", "split", "train", "tune", "evaluate", "compare", "sweep", "list", "doctor"),
+    *("status", "check", "audit", "advise", "split", "train", "tune", "evaluate", "compare", "sweep"),
+    *("freeze", "predict", "validate", "monitor", "list", "doctor"),
 )
 OPTIONS = {
     "demo": ["--out"],
@@ -42,10 +43,14 @@ OPTIONS = {
         *("--val", "--thresholds", "--baseline", "--map", "--train-prior", "--group", "--costs", "--out", "--json"),
         *("--scores", "--one-image-per-patient"),
     ],
+    "freeze": ["--arm", "--seed", "--out", "--force", "--json"],
+    "predict": ["--out", "--root", "--json"],
+    "validate": ["--site", "--root", "--one-image-per-patient", "--out", "--json"],
+    "monitor": ["--time", "--out", "--json"],
     "list": ["--json"],
     "doctor": ["--json"],
 }
-LATER = ("explain", "freeze", "predict", "validate", "monitor", "export")
+LATER = ("explain", "export")
 
 
 @pytest.fixture(scope="module")

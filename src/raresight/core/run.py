@@ -141,6 +141,13 @@ class StudyFolder:
     def sweeps(self) -> Path:
         return self.path / "sweep"
 
+    @property
+    def bundles(self) -> Path:
+        return self.path / "bundle"
+
+    def bundle(self, arm: str) -> Path:
+        return self.bundles / arm
+
     def opening(self, number: int) -> Path:
         return self.path / "test" / f"opening-{number}"
 

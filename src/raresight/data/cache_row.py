@@ -126,11 +126,22 @@ def prepare(row: Row, content: bytes | np.ndarray, *, size: int, channels: int, 
     row.pixel_hash, row.dhash = pixel_hash(picture), dhash(picture.pixels)
     row.width, row.height, row.changed = picture.width, picture.height, ";".join(picture.changed)
     pixels = resize(picture.pixels, size)
+    if pixels.dtype.itemsize > dtype.itemsize:
+        raise _deeper()
     if pixels.dtype != dtype:  # an 8-bit picture among 16-bit ones: white stays white
         pixels = pixels.astype(dtype) * dtype.type(257)
     row.pixels = np.ascontiguousarray(pixels)
     row.checksum = zlib.crc32(row.pixels.data)
     return row
+
+
+def _deeper() -> UndecodableError:
+    return UndecodableError(
+        "RS-I23",
+        "the image has 16 bits a channel, where pictures have 8",
+        "which of its grey levels should become black and white is not known, and a guess would change its contrast",
+        "convert it to 8 bits as the other pictures were, or name the file by what it is (.png, .tif)",
+    )
 
 
 def content_hash(content: bytes | np.ndarray) -> str:

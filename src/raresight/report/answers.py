@@ -165,8 +165,13 @@ def shown_predictions(arm: ArmResult) -> tuple[Predictions, dict[str, float]] | 
 
 
 def acceptance(content: Content) -> list[Acceptance]:
-    """Every criterion of `accept:` held against the interval: met only where the whole interval meets it."""
-    arm = content.chosen
+    """Every criterion of `accept:` held against the interval: met only where the whole interval meets it.
+
+    Asked of the frozen bundle where there is one, else of the arm that the report speaks of.
+    """
+    frozen, arm = content.frozen, content.chosen
+    if frozen is not None:
+        arm = ArmResult(frozen.name, estimates=frozen.estimates) if frozen.estimates else None
     answers = []
     for name, wanted in content.accept.items():
         recall = None if arm is None else arm.find("recall", name)
@@ -181,6 +186,23 @@ def acceptance(content: Content) -> list[Acceptance]:
             what = f"{class_name(name)}: at most {most:g} alarms per 1,000"
             answers.append(_judged(what, alarms, most, False, recall))
     return answers
+
+
+def acceptance_note(content: Content) -> str:
+    """What the criteria were asked of, and whether it was frozen before the test part was opened."""
+    frozen = content.frozen
+    if content.site:
+        return f"Asked of the frozen bundle, unchanged, at {content.site}."
+    if frozen is None:
+        return "" if not content.arms else "No bundle is frozen: asked of an arm that may still change."
+    seeds = "seed" if len(frozen.seeds) == 1 else "mean of seeds"
+    what = f"Asked of the frozen bundle {frozen.name} ({seeds} {', '.join(map(str, frozen.seeds))}; "
+    what += f"{frozen.sha256[:12]}), frozen on {frozen.frozen[:10]}"
+    if not content.ledger or not frozen.openings_before:
+        return f"{what} before the test part was opened."
+    times = "once" if frozen.openings_before == 1 else f"{frozen.openings_before} times"
+    told = f"{what} after the test part had been opened {times}: second-stage validation"
+    return f"{told}; {frozen.reason}." if frozen.reason else f"{told}."
 
 
 def _judged(what: str, bounds: Bounds | None, limit: float, at_least: bool, behind: Estimate | None) -> Acceptance:
@@ -200,6 +222,12 @@ def may_conclude(content: Content) -> list[str]:
         return ["That the software runs on these data. Nothing else: this was a quick trial."]
     if not content.arms:
         return ["Nothing yet: no arm is trained and evaluated."]
+    if content.site:
+        return [
+            f"How often the frozen model, unchanged, finds each class in the patients of {content.site} that were "
+            "given, within the intervals.",
+            "Whether it keeps its criteria there. Nothing was fitted on these patients.",
+        ]
     patients = plural(unit_of(content.group_by))
     if content.part == "test" and content.ledger:
         return [
@@ -222,6 +250,8 @@ def may_not_conclude(content: Content) -> list[str]:
     if content.ledger is None:
         used = "predictions alone do not tell where the images come from"
     said = [f"That it works at another hospital, with another camera or in other patients: {used}."]
+    if content.site:
+        said = [f"That it works at any site but {content.site}, or there with another camera or in other years."]
     said.append("That it helps doctors or patients: no clinical evaluation was done.")
     arm = content.chosen
     if arm is not None:
@@ -237,10 +267,7 @@ def may_not_conclude(content: Content) -> list[str]:
 def opening_status(content: Content) -> tuple[str, str]:
     """A short status of the test part, and what it means."""
     if content.ledger is None:
-        return (
-            "Predictions from elsewhere",
-            "It is not known which choices were made on these patients, or how often they were looked at.",
-        )
+        return _elsewhere(content)
     if "ledger" in content.missing:
         return "Ledger broken", content.missing["ledger"].capitalize() + "."
     who = plural(unit_of(content.group_by))
@@ -262,4 +289,17 @@ def opening_status(content: Content) -> tuple[str, str]:
         "Second-stage validation",
         f"The test part was opened {len(times)} times ({listing(times)}); reason given: {reason}. "
         "Whatever was changed after the first look was chosen with knowledge of it.",
+    )
+
+
+def _elsewhere(content: Content) -> tuple[str, str]:
+    if content.site:
+        return (
+            "External validation",
+            f"The frozen model, unchanged, on data of {content.site}: nothing was fitted or chosen on them. Whether "
+            "its patients were in training is not known from these files.",
+        )
+    return (
+        "Predictions from elsewhere",
+        "It is not known which choices were made on these patients, or how often they were looked at.",
     )

@@ -34,7 +34,9 @@ def _conduct(content: Content) -> list[Limitation]:
         Limitation(
             "external_validation",
             60,
-            "It is not known whether these images come from another hospital than the training images."
+            f"External data of one site alone, {content.site}."
+            if content.site
+            else "It is not known whether these images come from another hospital than the training images."
             if content.ledger is None
             else "No external validation: every image comes from the same collection as the training images.",
             "Results usually fall at another hospital or camera. Validate the frozen model there, unchanged.",
@@ -45,13 +47,16 @@ def _conduct(content: Content) -> list[Limitation]:
             "No clinical evaluation: nobody has used it on patients.",
             "How people act on its alarms, and what patients gain, was not studied.",
         ),
-        Limitation(
-            "subgroups",
-            18,
-            "No figures by age, sex, skin type, site or device.",
-            "A model can serve one group worse than another without the overall figures showing it.",
-        ),
     ]
+    if not any(estimate.subgroup for arm in content.arms for estimate in arm.estimates):
+        found.append(
+            Limitation(
+                "subgroups",
+                18,
+                "No figures by age, sex, skin type, site or device.",
+                "A model can serve one group worse than another without the overall figures showing it.",
+            )
+        )
     if content.quick:
         found.append(
             Limitation("quick", 100, "A quick trial: not for conclusions.", "Small images and little training.")

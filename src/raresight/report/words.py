@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from raresight.core.estimate import Estimate
 
-PARTS = {"train": "training part", "val": "validation part", "test": "test part"}
+PARTS = {"train": "training part", "val": "validation part", "test": "test part", "external": "external data"}
 METRICS = {
     "recall": "sensitivity (recall)",
     "precision": "precision (PPV)",

@@ -13,6 +13,7 @@ from raresight.core.estimate import Estimate, load_estimates, save_estimates
 from raresight.core.files import read_json, sha256_of
 from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder
+from raresight.verbs.bundle_results import judge_bundles, require_same_weights, with_bundles
 from raresight.verbs.opened import OpenStudy, stamp, stamped
 from raresight.verbs.opening import open_under, problem
 from raresight.verbs.tune import require_tuned, units
@@ -51,9 +52,10 @@ def evaluate_test(
     if not finished:
         raise _nothing_trained(study)
     _ready(study, finished)
-    plan = _plan(study, finished)
+    plan = with_bundles(study, _plan(study, finished))
+    require_same_weights(study, plan.get("bundles", {}))
     number = open_under(study, plan, confirm=confirm, reuse=reuse, reason=reason)
-    return _estimate_opening(study, finished, study.folder.opening(number), sha256_of(plan))
+    return _estimate_opening(study, finished, study.folder.opening(number), plan)
 
 
 def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
@@ -75,22 +77,24 @@ def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
 
 
 def _estimate_opening(
-    study: OpenStudy, finished: Mapping[str, list[RunFolder]], folder: Path, plan_hash: str
+    study: OpenStudy, finished: Mapping[str, list[RunFolder]], folder: Path, plan: dict[str, Any]
 ) -> list[Estimate]:
     from raresight.verbs.outside import outside_predictions
     from raresight.verbs.predicting import predict_test
 
+    plan_hash = sha256_of(plan)
     if stamped(folder / "estimates.json", plan_hash) and (folder / "predictions.parquet").exists():
         return load_estimates(folder / "estimates.json")
-    tables, estimates = [], []
+    tested, estimates = [], []
     for arm in study.arms:
         for run in finished.get(arm.name, []):
             study.progress.say(f"test part: {arm.name}, seed {run.seed}")
             outside = arm.predictions is not None
             predictions = outside_predictions(study, arm, "test") if outside else predict_test(study, arm, run)
-            tables.append(predictions.table.assign(arm=arm.name, seed=run.seed))
+            tested.append(predictions)
             estimates += estimates_of(study, run, predictions, "frozen")
-    everything = pd.concat(tables, ignore_index=True)
+    judge_bundles(study, plan.get("bundles", {}), tested, folder)
+    everything = pd.concat([one.table.assign(arm=one.arm, seed=one.seed) for one in tested], ignore_index=True)
     Predictions(everything, study.task, part="test").save(folder / "predictions.parquet")
     save_estimates(folder / "estimates.json", estimates, inputs=plan_hash)
     return estimates
@@ -106,7 +110,8 @@ def estimates_of(study: OpenStudy, run: RunFolder, predictions: Predictions, ope
     from raresight.evaluate.subgroups import subgroups
 
     calibrated = calibrate(units(study, predictions), read_json(run.calibrator))
-    chosen = {name: entry["threshold"] for name, entry in read_json(run.thresholds)["thresholds"].items()}
+    decisions = read_json(run.thresholds)
+    chosen = {name: entry["threshold"] for name, entry in decisions["thresholds"].items()}
     usable = {name: value for name, value in chosen.items() if value is not None}
     decision, given = study.config.decision, units(study, predictions)
     rows = estimate(
@@ -116,6 +121,7 @@ def estimates_of(study: OpenStudy, run: RunFolder, predictions: Predictions, ope
         operating=operating,
         unit=decision.unit,
         costs=study.config.costs.model_dump(),
+        decisions=decisions,
         seed=study.config.split.seed,
     )
     return rows + subgroups(
@@ -144,9 +150,16 @@ def _plan(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> dict[str
                 "thresholds": [read_json(run.thresholds)["thresholds"] for run in runs],
                 "calibrators": [read_json(run.calibrator) for run in runs],
             }
+            | _rules(runs)
             for name, runs in finished.items()
         },
     }
+
+
+def _rules(runs: list[RunFolder]) -> dict[str, Any]:
+    """What decides beside the thresholds, where there is any: conformal sets and referral."""
+    found = [{k: v for k, v in read_json(run.thresholds).items() if k in ("conformal", "refer") and v} for run in runs]
+    return {"rules": found} if any(found) else {}
 
 
 def _nothing_trained(study: OpenStudy) -> ConfigError:

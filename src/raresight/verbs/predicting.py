@@ -62,13 +62,14 @@ def source_of(study: OpenStudy, arm: Arm, run: RunFolder) -> RunFolder | None:
     return None if arm.frozen is None else study.folder.run(arm.frozen, run.seed, run.fold)
 
 
-def weights_sha256(study: OpenStudy, arm: Arm) -> dict[str, str]:
-    """Hash of every weights file, or outside prediction file, that stands behind an arm."""
+def weights_sha256(study: OpenStudy, arm: Arm, runs: Sequence[RunFolder] | None = None) -> dict[str, str]:
+    """Hash of every weights file, or outside prediction file, behind an arm, or behind some of its finished runs."""
     if arm.predictions is not None:
         paths: list[Path] = [(study.folder.path / arm.predictions[part]).resolve() for part in sorted(arm.predictions)]
     else:
         folds: Sequence[int | None] = range(study.folds.n_folds) if study.folds.n_folds else (None,)
-        trained = [study.folder.run(arm.name, run.seed, k) for run in study.runs(arm) if run.done for k in folds]
+        done = [run for run in runs or study.runs(arm) if run.done]
+        trained = [study.folder.run(arm.name, run.seed, k) for run in done for k in folds]
         sources = [source for run in trained if (source := source_of(study, arm, run)) is not None]
         paths = [run.best for run in (*trained, *sources)]
     return {
