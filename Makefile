@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-methods study-severity study-noise mutants clean
+.PHONY: setup demo test lint docs bench bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-methods study-severity study-noise study-coverage study-null mutants clean
 
 setup: $(READY)
 
@@ -64,6 +64,13 @@ study-severity: setup
 study-noise: setup
 	$(BIN)/python benchmarks/label_noise.py $(DATA)/chula_rbc12 $(STUDIES)/noise --table $(STUDIES)/noise.md
 
+# Simulations: do intervals cover, and does the declared family hold its 5%?
+study-coverage: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/interval_coverage.py --table $(STUDIES)/coverage.md
+
+study-null: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/comparison_null.py --table $(STUDIES)/comparison-null.md
+
 study-kills: setup
 	$(BIN)/python benchmarks/killed_runs.py $(STUDIES)/kills
 
@@ -73,6 +80,12 @@ bench: setup
 
 bench-smote: setup
 	$(BIN)/python benchmarks/smote.py --table $(STUDIES)/smote.md
+
+bench-bootstrap: setup
+	$(BIN)/python benchmarks/bootstrap_speed.py --table $(STUDIES)/bootstrap.md
+
+bench-score: setup
+	$(BIN)/python benchmarks/score_speed.py --table $(STUDIES)/score.md
 
 bench-heads: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/heads.py --table $(STUDIES)/heads.md

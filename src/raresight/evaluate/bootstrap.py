@@ -56,7 +56,7 @@ class Strata:
         self.first = np.cumsum(self.sizes) - self.sizes
         # The largest stratum has what the others leave, and need not be counted.
         self.largest = int(self.sizes.argmax()) if len(self.sizes) else 0
-        self.others = np.delete(np.arange(len(self.sizes)), self.largest)
+        self.others = np.flatnonzero(np.arange(len(self.sizes)) != self.largest)
         self.cells = (self.of[None, :] == self.others[:, None]).astype(np.int64)
 
 

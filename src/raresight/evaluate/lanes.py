@@ -85,23 +85,27 @@ def settled(
 
 @_compiled
 def totals(cells: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Counts of every resample, `cells @ weight`: `(C, G)` int64 with `(G, B)` uint8 gives `(C, B)` int64, exact."""
+    """Counts of every resample, `cells @ weight`: `(C, G)` int64 >= 0 with `(G, B)` uint8 gives `(C, B)` int64."""
     n, lanes = cells.shape[0], weight.shape[1]
     sums = np.zeros((n, lanes), np.int64)
-    narrow = np.zeros(lanes, np.int32)
+    narrow = np.zeros(lanes, np.int32)  # twice as many lanes in a register, as long as nothing can overflow
     for c in range(n):
         room = 2**31 - 1
         for g in range(cells.shape[1]):
             value = cells[c, g]
             if value == 0:
                 continue
-            if 255 * value > room:  # the narrow lane may be full: empty it first
+            row = weight[g]
+            if 255 * value > 2**31 - 1:
+                for b in range(lanes):
+                    sums[c, b] += value * np.int64(row[b])
+                continue
+            if 255 * value > room:
                 for b in range(lanes):
                     sums[c, b] += narrow[b]
                     narrow[b] = 0
                 room = 2**31 - 1
             room -= 255 * value
-            row = weight[g]
             step = np.int32(value)
             for b in range(lanes):
                 narrow[b] += step * np.int32(row[b])
