@@ -56,8 +56,8 @@ def sets(prob: np.ndarray, fitted: Mapping[str, Any], classes: Sequence[str]) ->
     1 - p_c <= q_c; always for a class with too few validation patients. A set may be empty: the case looks like no
     class that was seen.
     """
-    bound = np.array([_bound(fitted["classes"].get(name)) for name in classes])
-    return np.asarray(1 - prob <= bound[None, :])
+    limit = np.array([_limit(fitted["classes"].get(name)) for name in classes])
+    return np.asarray(1 - prob <= limit[None, :])
 
 
 def judge(predictions: Predictions, fitted: Mapping[str, Any], row: Estimate) -> list[Estimate]:
@@ -92,21 +92,27 @@ def judge(predictions: Predictions, fitted: Mapping[str, Any], row: Estimate) ->
     return [*rows, mean_estimate(everyone, size, patient, span)]
 
 
-def _of_class(score: np.ndarray, yes: np.ndarray, patient: np.ndarray, alpha: float, name: str) -> dict[str, Any]:
-    names, who = np.unique(patient[yes], return_inverse=True)
+def bound(score: np.ndarray, patient: np.ndarray, miscoverage: float) -> tuple[float | None, int]:
+    """q_c of one class and the number of its patients: the ⌈(n + 1)(1 - α)⌉-th smallest of their worst scores.
+
+    `score` `(N,)` of cases with the class, `patient` `(N,)`. None where n < 1/α - 1, for then that rank is above n.
+    """
+    names, who = np.unique(patient, return_inverse=True)
     worst = np.full(len(names), -math.inf)
-    np.maximum.at(worst, who, score[yes])
-    n = len(names)
+    np.maximum.at(worst, who, score)
+    rank = math.ceil((len(names) + 1) * (1 - miscoverage) - 1e-9)
+    return (float(np.sort(worst)[rank - 1]) if rank <= len(names) else None), len(names)
+
+
+def _of_class(score: np.ndarray, yes: np.ndarray, patient: np.ndarray, alpha: float, name: str) -> dict[str, Any]:
+    q, n = bound(score[yes], patient[yes], alpha)
     needed = math.ceil(1 / alpha - 1 - 1e-9)
-    entry = {"q": None, "n_patients": n, "needed": needed, "always": n < needed, "reason": ""}
-    if n < needed:
-        reason = f"'{name}' is always in the set: {n} patients with it, and {1 - alpha:.0%} need {needed}"
-        return entry | {"reason": reason}
-    rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
-    return entry | {"q": float(np.sort(worst)[rank - 1])}
+    reason = f"'{name}' is always in the set: {n} patients with it, and {1 - alpha:.0%} need {needed}"
+    always = q is None
+    return {"q": q, "n_patients": n, "needed": needed, "always": always, "reason": reason if always else ""}
 
 
-def _bound(entry: Mapping[str, Any] | None) -> float:
+def _limit(entry: Mapping[str, Any] | None) -> float:
     return math.inf if entry is None or entry["always"] else float(entry["q"])
 
 
