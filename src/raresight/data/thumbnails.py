@@ -1,8 +1,12 @@
-"""Small grey copies of cached images, for telling near-duplicates from look-alikes."""
+"""Small copies of cached images: grey ones to tell near-duplicates from look-alikes, JPEGs for a page."""
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
+from PIL import Image
 
 SIDE = 16
 _AT_ONCE = 1024
@@ -24,3 +28,19 @@ def thumbnails(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
         n = len(part)
         out[first : first + n] = part.reshape(n, keep // block, block, keep // block, block, -1).mean(axis=(2, 4, 5))
     return out
+
+
+def jpeg_uri(image: np.ndarray, *, side: int = 120) -> str:
+    """A cached image `(S, S, C)` as a JPEG data URI of at most `side` px, without any metadata.
+
+    16-bit grey values are scaled from the image's own smallest and largest to 0..255.
+    """
+    pixels = image[:, :, 0] if image.shape[2] == 1 else image
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        pixels = ((pixels - low) * (255 / max(high - low, 1.0))).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((side, side))
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

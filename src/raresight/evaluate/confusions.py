@@ -31,7 +31,10 @@ def confusions(predictions: Predictions, *, costs: Any = None) -> list[dict[str,
     class.
     """
     task, target = predictions.task, predictions.target
-    alarm, patient = decide(predictions.prob, task.kind), predictions.patient.astype(str)
+    alarm, patient = (
+        decide(predictions.prob, task.kind),
+        np.unique(predictions.patient.astype(str), return_inverse=True)[1],
+    )
     cases, prob = predictions.cases, predictions.prob
     missed, matrix = cost_array(costs, task.classes), cost_matrix(costs, task.classes)
     prevalence = [float(np.mean(y[~np.isnan(y)] == 1)) if (~np.isnan(y)).any() else 0.0 for y in target.T]

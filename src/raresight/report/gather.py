@@ -73,6 +73,7 @@ def from_study(folder: StudyFolder) -> Content:
         prevalence=dict(config.costs.prevalence),
         frozen=frozen_result(folder, (compared.get("deploy") or {}).get("arm"), number, missing),
         missed=dict(config.costs.missed),
+        matrix=config.costs.matrix,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from raresight.report.content import Content
 from raresight.report.effort import effort
@@ -16,6 +17,7 @@ from raresight.report.figures.differences import declared, differences, winners
 from raresight.report.figures.faithfulness import faithfulness
 from raresight.report.figures.forecast import forecast
 from raresight.report.figures.forest import forest
+from raresight.report.figures.gallery import TITLES, gallery, named_failures
 from raresight.report.figures.long_tail import long_tail
 from raresight.report.figures.mistaken import mistaken
 from raresight.report.figures.paradox import paradox
@@ -29,6 +31,7 @@ from raresight.report.figures.roc import roc
 from raresight.report.figures.seeds import seeds
 from raresight.report.figures.severity import severity
 from raresight.report.figures.style import Absent, Figure
+from raresight.report.figures.subgroups import subgroup_differences, subgroups
 from raresight.report.figures.threshold_cost import threshold_cost
 from raresight.report.figures.training import training
 from raresight.report.sweep_tables import interactions, shown_part, verdicts
@@ -81,6 +84,9 @@ def sections(content: Content) -> list[Section]:
         Section("classes", "What is found, and how many alarms are right", on, (_drawn(forest, content),)),
         Section("confusions", "What is taken for what", on,
                 (_drawn(confusion, content), _drawn(mistaken, content, "Confusions that matter most"))),
+        Section("subgroups", "Does it serve all groups alike", on,
+                (_drawn(subgroups, content), _drawn(subgroup_differences, content, "Differences between groups"))),
+        Section("failures", "Cases to look at", on, _failures(content)),
         Section("curves", "At other thresholds", f"{on} How the figures move if alarms are raised sooner or later.",
                 (_drawn(precision_recall, content, "Alarms that are right"), _drawn(roc, content, "ROC"))),
         Section("reliability", "Do the probabilities mean what they say", on,
@@ -117,6 +123,11 @@ def _drawn(draw: Drawing, content: Content, title: str = "") -> Item:
     return Item(title, absent=made.why) if isinstance(made, Absent) else Item(title, figure=made)
 
 
+def _failures(content: Content) -> tuple[Item, ...]:
+    named = named_failures(content)
+    return tuple(_drawn(partial(gallery, kind=kind, named=named), content, title) for kind, title in TITLES.items())
+
+
 def _leaks(content: Content) -> Item:
     leaks = content.leaks
     if leaks is None:
@@ -137,19 +148,21 @@ def _leaks(content: Content) -> Item:
 
 
 def _near_duplicates(content: Content) -> list[Item]:
-    """The pairs of nearly identical pictures, by name only: pictures of patients are not put into a page unasked."""
+    """The pairs of nearly identical pictures by their place in `data/leaks.json`: names and pictures stay there."""
     pairs = (content.leaks or {}).get("near_duplicate_pairs") or []
     if not pairs:
         return []
     rows = [
-        (str(pair["case_a"]), str(pair["part_a"]), str(pair["case_b"]), str(pair["part_b"]),
-         f"{pair['distance']} of 64 bits", DASH if pair.get("correlation") is None else f"{pair['correlation']:.3f}")
-        for pair in pairs[:MOST_PAIRS]
+        (f"Pair {number}", f"{pair['part_a']} and {pair['part_b']}", f"{pair['distance']} of 64 bits",
+         DASH if pair.get("correlation") is None else f"{pair['correlation']:.3f}")
+        for number, pair in enumerate(pairs[:MOST_PAIRS], start=1)
     ]  # fmt: skip
     total = (content.leaks or {}).get("n_near_duplicate_pairs", len(pairs))
-    note = f"{len(rows)} of {many(total, 'pair')}. Look at them beside each other in the image folder."
-    head = ("Picture", "Part", "And", "Part", "They differ in", "Correlation")
-    return [Item("Pairs of nearly identical pictures", table=table(head, rows, (4, 5), note))]
+    note = (
+        f"{len(rows)} of {many(total, 'pair')}, in the order of data/leaks.json, which names them. Look at them there."
+    )
+    head = ("Pair", "Parts", "They differ in", "Correlation")
+    return [Item("Pairs of nearly identical pictures", table=table(head, rows, (2, 3), note))]
 
 
 def _effort(content: Content) -> Item:

@@ -11,7 +11,7 @@ import numpy as np
 
 from raresight.core.errors import Problem
 from raresight.core.estimate import Estimate, save_estimates
-from raresight.core.files import sha256, write_json
+from raresight.core.files import sha256, write_json, write_text
 from raresight.core.predictions import Predictions
 from raresight.core.progress import Silent
 from raresight.core.task import Task
@@ -100,6 +100,7 @@ def score(
     """
     from raresight.evaluate.read import read_predictions
     from raresight.evaluate.subgroups import check_columns
+    from raresight.report.figures.gallery import key
     from raresight.report.page import write
     from raresight.verbs.score_page import page_content
 
@@ -165,7 +166,9 @@ def score(
     save_estimates(out / "estimates.json", estimates, **beside)
     say("writing the report")
     files = {path.name: sha256(path) for path in [*tests, *val]}
-    write(page_content(judged, result, task, asked, notes=notes, files=files, group_by=group), out)
+    content = page_content(judged, result, task, asked, notes=notes, files=files, group_by=group)
+    write(content, out)
+    write_text(out / "gallery_key.csv", key(content))
     return {"estimates": [e.as_dict() for e in estimates], **beside, **result}
 
 

@@ -54,5 +54,6 @@ def page_content(
         files=files,
         prevalence=asked.costs["prevalence"],
         missed=asked.costs["missed"],
+        matrix=asked.costs["matrix"],
         missing={"thresholds": notes[0]} if notes else {},
     )

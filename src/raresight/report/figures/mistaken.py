@@ -9,7 +9,7 @@ from raresight.report.answers import shown_predictions
 from raresight.report.content import Content
 from raresight.report.figures.style import FAINT, VERMILLION, Absent, Figure, canvas, percent_axis, rows_axis, to_svg
 from raresight.report.tables import Row, table
-from raresight.report.words import class_name, interval, percent, plural, unit_of
+from raresight.report.words import DASH, class_name, interval, number, percent, plural, unit_of
 
 MOST = 8
 WIDE = 0.30
@@ -21,8 +21,7 @@ def mistaken(content: Content) -> Figure | Absent:
     shown = None if arm is None else shown_predictions(arm)
     if arm is None or shown is None:
         return Absent(content.why_missing("arms") if arm is None else "not computed, because there are no predictions")
-    costs = None if content.config is None else content.config.costs.model_dump()
-    found = confusions(shown[0], costs=costs)
+    found = confusions(shown[0], costs={"missed": content.missed, "matrix": content.matrix})
     if not found:
         return Absent("not computed, because no case of a rarer class was taken for a commoner one")
     drawn = found[:MOST]
@@ -46,19 +45,25 @@ def mistaken(content: Content) -> Figure | Absent:
                 f"{row['n_images']} of {row['n_true_images']}",
                 f"{row['n_patients']} of {row['n_true_patients']}",
                 "not given" if row["cost"] is None else f"{row['cost']:g}",
+                _harm(row),
             ),
             "wide" if row["high"] - row["low"] > WIDE else "",
         )
         for row in found[: 2 * MOST]
     ]
-    order = "share times the cost of a miss" if any(row["cost"] for row in found) else "share; no costs were given"
+    order = "share times cost" if any(row["cost"] for row in found) else "share; no costs were given"
     caption = (
         f"{class_name(drawn[0]['true']).capitalize()} taken for {_said(drawn[0])} comes first. Ordered by {order}."
     )
-    head = ("Truly", "Called", "How often", plural(content.unit).capitalize(), who.capitalize(), "Cost of a miss")
-    note = f"95% intervals. At the default operating point, arm {arm.name}. Pale: too wide to conclude from."
+    head = ("Truly", "Called", "How often", plural(content.unit).capitalize(), who.capitalize(), "Cost", "Cost a case")
+    note = "Costs in false alarms; a case is one of the class. " if any(row["cost"] for row in found) else ""
+    note += f"95% intervals. At the default operating point, arm {arm.name}. Pale: too wide to conclude from."
     alt = "Bars of the confusions of rarer with commoner classes, with 95% intervals. " + caption
-    return Figure(svg, alt, caption, table(head, rows, (2, 3, 4, 5), note))
+    return Figure(svg, alt, caption, table(head, rows, (2, 3, 4, 5, 6), note))
+
+
+def _harm(row: dict[str, Any]) -> str:
+    return DASH if row["harm"] is None else f"{number(row['harm'])} ({interval(row['harm_low'], row['harm_high'], '')})"
 
 
 def _said(row: dict[str, Any]) -> str:
