@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
 from raresight.core.task import Kind
 from raresight.evaluate.counts import ratio
-from raresight.evaluate.intervals import rate
 
 FEWEST_POSITIVE_PATIENTS = 20
 ECE_BINS = 10
@@ -71,36 +69,3 @@ def ece(target: np.ndarray, prob: np.ndarray, bins: int = ECE_BINS) -> float:
         return math.nan
     gap = np.bincount(equal_mass_bins(p, bins), weights=p - y, minlength=bins)
     return float(np.abs(gap).sum() / len(y))
-
-
-def reliability(
-    target: np.ndarray, prob: np.ndarray, patient: np.ndarray, *, bins: int = 8
-) -> tuple[list[dict[str, Any]], str]:
-    """Points of a reliability curve of one class, over bins that hold equally many positives, and why there are none.
-
-    Each point: `mean_prob`, `observed`, `low`, `high` (cluster-adjusted), `n_images`, `n_positives`. No curve for under
-    20 positive patients: `([], reason)`; the reason is empty otherwise.
-    """
-    known = ~np.isnan(target)
-    y, p, who = target[known] == 1, prob[known], patient[known]
-    positive_patients = len(np.unique(who[y]))
-    if positive_patients < FEWEST_POSITIVE_PATIENTS:
-        return [], f"{positive_patients} positive patients; a reliability curve needs {FEWEST_POSITIVE_PATIENTS}"
-    bins = max(2, min(bins, positive_patients // 10))
-    cuts = np.unique(np.quantile(p[y], np.arange(1, bins) / bins))
-    place = np.searchsorted(cuts, p, side="right")
-    points = []
-    for b in np.unique(place):
-        here = place == b
-        observed = rate(y[here], who[here])
-        points.append(
-            {
-                "mean_prob": float(p[here].mean()),
-                "observed": observed.value,
-                "low": observed.low,
-                "high": observed.high,
-                "n_images": int(here.sum()),
-                "n_positives": int(y[here].sum()),
-            }
-        )
-    return points, ""

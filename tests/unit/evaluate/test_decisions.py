@@ -2,96 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from prediction_tables import drawn, predictions
-from sklearn.metrics import log_loss as reference_log_loss
 
 from raresight.core.errors import ConfigError, DataError, GateError
-from raresight.evaluate import calibration, cost
-from raresight.evaluate.calibrators import fit_temperature
+from raresight.evaluate import cost
 from raresight.evaluate.confusions import confusions
 from raresight.evaluate.counts import count, decide
 from raresight.evaluate.recalibrate import calibrate
 from raresight.evaluate.thresholds import tune
 from raresight.evaluate.units import aggregate
-
-# calibration
-
-
-@pytest.mark.parametrize("kind", ["exclusive", "independent"])
-def test_log_loss_agrees_with_scikit_learn(kind: str) -> None:
-    given = drawn(kind)
-    ours = calibration.log_loss(given.target, calibration.log_odds(given.prob, kind), kind)
-    if kind == "exclusive":
-        theirs = reference_log_loss(given.target.argmax(axis=1), given.prob)
-    else:
-        theirs = np.mean([reference_log_loss(given.target[:, k], given.prob[:, k]) for k in range(4)])
-    assert ours == pytest.approx(theirs, abs=1e-9)
-
-
-@pytest.mark.parametrize("kind", ["exclusive", "independent"])
-def test_temperature_undoes_overconfidence(kind: str) -> None:
-    """Labels drawn from softmax or logistic of z; logits 3z then need T = 3."""
-    rng = np.random.default_rng(0)
-    z = 1.5 * rng.normal(size=(8000, 3))
-    prob = calibration.probabilities(z, kind)
-    if kind == "exclusive":
-        target = np.eye(3)[(rng.random(8000)[:, None] > np.cumsum(prob, axis=1)[:, :2]).sum(axis=1)]
-    else:
-        target = (rng.random(prob.shape) < prob).astype(float)
-    assert fit_temperature(target, 3 * z, kind) == pytest.approx(3, rel=0.06)
-    assert fit_temperature(target * np.nan, z, kind) == 1
-
-
-def test_prior_correction_has_the_right_sign() -> None:
-    """Oversampling a class n-fold adds log n to its logit; taking it out must lower the class's probability."""
-    rng = np.random.default_rng(1)
-    y = (rng.random(20_000) < 0.02).astype(float)
-    x = rng.normal(size=20_000) + 2 * y
-    true_z = 2 * x - 2 + math.log(0.02 / 0.98)  # the log-odds of this Gaussian pair
-    shift = math.log(10)
-    given = predictions("independent", y[:, None], calibration.probabilities((true_z + shift)[:, None], "independent"))
-    tuned = tune(given, implied_prior=np.array([shift]))
-    after = calibrate(given, tuned.calibrator)
-    assert calibration.expected_observed(y, given.prob[:, 0]) > 2
-    assert calibration.expected_observed(y, after.prob[:, 0]) == pytest.approx(1, abs=0.15)
-    assert tuned.calibrator["temperature"] == pytest.approx(1, abs=0.1)
-    assert tuned.calibrator["log_loss_after"] < tuned.calibrator["log_loss_before"]
-
-
-def test_calibration_figures_by_hand() -> None:
-    target, prob = np.array([1.0, 0, 0, 0, np.nan]), np.array([0.6, 0.2, 0.2, 0.4, 0.9])
-    assert calibration.expected_observed(target, prob) == pytest.approx(1.4)
-    # Two bins of two: {0.2, 0.2} off by 0.2, {0.4, 0.6} by 0.
-    assert calibration.ece(target, prob, bins=2) == pytest.approx(0.5 * 0.2)
-    assert math.isnan(calibration.ece(target * 0, prob))
-    assert len(set(calibration.equal_mass_bins(np.full(7, 0.3)))) == 1
-
-
-def test_ece_rewards_blindness_and_expected_observed_does_not() -> None:
-    """Section 1, finding 4: at 0.9% prevalence 'never' has an ECE of 0.009 and an expected/observed of 0."""
-    target = np.zeros(1000)
-    target[:9] = 1
-    assert calibration.ece(target, np.zeros(1000)) == pytest.approx(0.009)
-    assert calibration.expected_observed(target, np.zeros(1000)) == 0
-
-
-def test_reliability_needs_twenty_positive_patients() -> None:
-    rng = np.random.default_rng(2)
-    prob = rng.random(2000)
-    target = (rng.random(2000) < prob).astype(float)
-    points, reason = calibration.reliability(target, prob, np.arange(2000))
-    assert reason == "" and len(points) == 8
-    assert all(p["low"] <= p["mean_prob"] <= p["high"] for p in points[1:-1])
-    positives = [p["n_positives"] for p in points]
-    assert max(positives) - min(positives) <= 2
-    points, reason = calibration.reliability(target, prob, np.arange(2000) % 19)
-    assert points == [] and reason.startswith("19 positive patients")
-
 
 # cost
 

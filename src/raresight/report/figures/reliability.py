@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raresight.evaluate.calibration import reliability as reliability_points
+from raresight.evaluate.reliability import reliability as reliability_points
 from raresight.report.content import Content
 from raresight.report.figures.style import BLUE, FAINT, SOFT, Absent, Figure, canvas, percent_axis, to_svg
 from raresight.report.tables import Row, table
