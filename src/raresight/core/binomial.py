@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import beta, norm
-from scipy.stats import t as student
+from scipy.special import betaincinv, ndtri, stdtrit
 
 
 def wilson(p: float, n: float, *, level: float = 0.95, degrees: float | None = None) -> tuple[float, float]:
@@ -22,7 +21,7 @@ def wilson(p: float, n: float, *, level: float = 0.95, degrees: float | None = N
     if not n > 0:
         raise ValueError(f"a proportion of n = {n} cases has no interval")
     tail = 0.5 + level / 2
-    q = float(norm.ppf(tail) if degrees is None else student.ppf(tail, max(degrees, 1.0)))
+    q = float(ndtri(tail) if degrees is None else stdtrit(max(degrees, 1.0), tail))
     centre = p + q * q / (2 * n)
     half = q * math.sqrt(max(p * (1 - p), 0.0) / n + q * q / (4 * n * n))
     scale = 1 + q * q / n
@@ -39,8 +38,8 @@ def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> tuple[float, floa
     if n <= 0:
         raise ValueError(f"a proportion of n = {n} cases has no interval")
     alpha = 1 - level
-    low = 0.0 if k == 0 else float(beta.ppf(alpha / 2, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(1 - alpha / 2, k + 1, n - k))
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, alpha / 2))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - alpha / 2))
     return low, high
 
 
@@ -50,5 +49,5 @@ def n_for_gain(gain: float, discordance: float, *, alpha: float = 0.05, power: f
     n = ((z_α √ψ + z_β √(ψ - δ²)) / δ)², with δ the gain and ψ ≥ δ the share of cases on which the arms disagree.
     Source: Connor, Biometrics 43 (1987) 207.
     """
-    z_alpha, z_beta = float(norm.ppf(1 - alpha / 2)), float(norm.ppf(power))
+    z_alpha, z_beta = float(ndtri(1 - alpha / 2)), float(ndtri(power))
     return ((z_alpha * math.sqrt(discordance) + z_beta * math.sqrt(discordance - gain**2)) / gain) ** 2

@@ -1,9 +1,9 @@
 """Intervals that stay honest for rare classes and for several images per patient.
 
-Simulations behind the choices: with 8 to 40 positive patients at a recall of 0.95, a percentile bootstrap of patients
-covers 46 to 82% at a nominal 95%, cluster-adjusted Wilson 94 to 97%; with 11 positives at an AUROC of 0.97, DeLong
-covers 75%, the conservative interval below 98%. So rates and areas have intervals of their own, and the bootstrap is
-kept for composites that have no other.
+A percentile bootstrap of patients covers 46 to 82% at a nominal 95% where 8 to 40 positive patients have a recall of
+0.95, DeLong 75% where 11 have an AUROC of 0.97. So rates and areas have intervals of their own, and the bootstrap is
+kept for composites that have no other. Where a constant below is our own rule, it was chosen by simulation:
+`benchmarks/interval_coverage.py` says how wide and how honest the result is.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit
-from scipy.stats import norm
+from scipy.optimize import brentq
+from scipy.special import stdtrit
 
 from raresight.core.binomial import clopper_pearson, wilson
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 
 FEW_PATIENTS = 40
+PRIOR_PATIENTS = 10  # the weight of Hanley-McNeil beside the variance that the patients show, in patients
 WILSON = "Wilson, cluster-adjusted, t quantile"
 EXACT = "Clopper-Pearson"
-AUROC = "logit, clustered DeLong"
-AUROC_CONSERVATIVE = "logit, larger of clustered DeLong and Hanley-McNeil (conservative)"
-AUROC_EDGE = "Wilson on patients (conservative)"
+AUROC = "score interval, clustered DeLong with Hanley-McNeil"
+AUROC_CONSERVATIVE = AUROC + " (conservative: few patients)"
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,19 @@ class Interval:
 def rate(hit: np.ndarray, patient: np.ndarray, *, level: float = 0.95) -> Interval:
     """The share of hits among relevant images, several of which may come from one patient.
 
-    Per patient g, k_g hits in n_g images; p = Σk/N, N = Σn_g; v = G/(G-1) Σ(k_g - p n_g)²/N²; the design effect is
-    max(1, vN/(p(1-p))), or Σn_g²/N where p is 0 or 1; Wilson's interval with N/deff images and the t quantile of G - 1
-    degrees of freedom. Clopper-Pearson where every patient contributes one image.
+    Per patient g of G, k_g hits in n_g images; p = Σk/N, N = Σn_g, z_g = k_g - p n_g; v = G/(G-1) Σz_g²/N². Wilson's
+    interval with N/deff images and Student's t quantile, where
+
+    - deff = max(1, vN/(p(1-p)), (Σn_g²/N)/(1 + f²)), the middle term 0 where p is 0 or 1, and f the number of patients
+      with a result of the rarer kind: 0 of N missed says nothing about how misses cluster, so images then count as
+      one, and few misses say little;
+    - degrees of freedom are G - 1, or 5G/2 / (κ - 1) where that is less, κ the kurtosis of the z_g: where few patients
+      make up v, it rests on few, as in Satterthwaite's 2G/(κ - 1).
+
+    The bound by f and the factor 5/2 are our own. Clopper-Pearson where every patient contributes one image.
 
     `hit` `(N,)` bool, `patient` `(N,)` any labels. Of no image the value and bounds are NaN.
-    Source: Wilson 1927; Rao & Scott 1992, section 2; Saha 2015.
+    Source: Wilson 1927; Rao & Scott 1992, section 2; Saha 2015; Satterthwaite, Biometrics Bulletin 2 (1946) 110.
     """
     n = len(hit)
     if n == 0:
@@ -59,53 +66,92 @@ def rate(hit: np.ndarray, patient: np.ndarray, *, level: float = 0.95) -> Interv
     if clusters == n:
         low, high = clopper_pearson(int(hits.sum()), n, level=level)
         return Interval(p, low, high, EXACT, clusters, n)
-    if 0 < p < 1 and clusters > 1:
-        variance = clusters / (clusters - 1) * float(np.sum((hits - p * images) ** 2)) / n**2
-        effect = max(1.0, variance * n / (p * (1 - p)))
-    else:
-        effect = float(np.sum(images**2)) / n
-    low, high = wilson(p, n / effect, level=level, degrees=clusters - 1)
+    square = (hits - p * images) ** 2
+    rarer = min(int((hits > 0).sum()), int((hits < images).sum()))
+    effect = max(1.0, float(images @ images) / n / (1 + rarer**2))
+    if rarer and clusters > 1:
+        effect = max(effect, clusters / (clusters - 1) * float(square.sum()) / (n * p * (1 - p)))
+    low, high = wilson(p, n / effect, level=level, degrees=_degrees(square))
     return Interval(p, low, high, WILSON, clusters, n)
 
 
 def auroc_interval(target: np.ndarray, score: np.ndarray, patient: np.ndarray, *, level: float = 0.95) -> Interval:
-    """AUROC of one class with an interval on the logit scale from clustered placement values.
+    """AUROC of one class with a score interval whose variance knows patients.
 
-    With m positives and n negatives, V10 = P(score > a negative) per positive and V01 per negative, summed within
-    patients: Var = S10/m + S01/n + 2 S11/(mn). Below 40 positive patients the larger of this and the
-    Hanley-McNeil variance, counted in patients. Neither bound is farther out than Wilson's with
-    1/(1/G₊ + 1/G₋) patients, which the variance of placements in [0, 1] cannot exceed; at a perfect 0 or 1, where no
-    variance can be estimated, that is the interval.
+    With m positives and n negatives, V10 = P(score > a negative) per positive and V01 per negative, and their sums
+    within patients, Var = S10/m + S01/n + 2 S11/(mn). The ratio of the clustered part of a side to that of independent
+    images is its design effect d, at least 1 and at most Σm_g²/m; H(A) is the Hanley-McNeil variance of m/d₊ positives
+    and n/d₋ negatives, the larger of it and its mirror image H(1 - A). The interval holds every A with
+
+    (Â - A)² <= t² H(A) max(r, w + (1 - w) r), r = Var/H(Â), w = 10/(10 + G), H(A) never above A(1-A)(1/e₊ + 1/e₋),
+
+    G the smaller number of patients with a positive or with a negative image, t Student's quantile with G - 1 degrees
+    of freedom, e₊ = m²/Σm_g². Few patients show too little spread, so the variance that they show is drawn towards
+    Hanley-McNeil's, which is on the safe side for normal scores: conservative below 40 positive patients, next to
+    nothing for hundreds. At a perfect 0 or 1, and where all scores are equal, nothing is shown: r = 1, and images of a
+    patient count as one.
+    The weight w and the mirror image are our own.
 
     `target` `(N,)` of 0, 1 or NaN (left out), `score` `(N,)`, `patient` `(N,)`. NaN without a positive or a negative.
     Source: DeLong et al., Biometrics 44 (1988) 837; Obuchowski, Biometrics 53 (1997) 567; Hanley & McNeil, Radiology
-    143 (1982) 29, eq. 2.
+    143 (1982) 29, eq. 2; inverting their variance: Newcombe, Statistics in Medicine 25 (2006) 559, method 5.
     """
     known = ~np.isnan(target)
     y, s = target[known] == 1, np.asarray(score, dtype=np.float64)[known]
     groups, who = np.unique(patient[known], return_inverse=True)
     m, n = int(y.sum()), int((~y).sum())
-    with_class, without = np.bincount(who[y], minlength=len(groups)), np.bincount(who[~y], minlength=len(groups))
-    g_pos, g_neg = int((with_class > 0).sum()), int((without > 0).sum())
     if not m or not n:
         return Interval(math.nan, math.nan, math.nan, AUROC, len(groups), len(y))
     v10, v01 = placements(s[y], s[~y])
     area = float(v10.mean())
-    edge_low, edge_high = wilson(area, 1 / (1 / g_pos + 1 / g_neg), level=level, degrees=min(g_pos, g_neg) - 1)
-    if area in (0.0, 1.0):
-        return Interval(area, edge_low, edge_high, AUROC_EDGE, len(groups), len(y))
-    sum10 = np.bincount(who[y], weights=v10, minlength=len(groups)) - area * with_class
-    sum01 = np.bincount(who[~y], weights=v01, minlength=len(groups)) - area * without
-    s10 = _spread(np.dot(sum10, sum10), g_pos) / m**2
-    s01 = _spread(np.dot(sum01, sum01), g_neg) / n**2
-    variance = max(s10 + s01 + 2 * _spread(np.dot(sum10, sum01), len(groups)) / (m * n), 0.0)
-    few = g_pos < FEW_PATIENTS
-    if few:
-        variance = max(variance, hanley_mcneil(area, g_pos, g_neg))
-    half = float(norm.ppf(0.5 + level / 2)) * math.sqrt(variance) / (area * (1 - area))
-    low, high = float(expit(logit(area) - half)), float(expit(logit(area) + half))
-    method = AUROC_CONSERVATIVE if few else AUROC
-    return Interval(area, max(low, edge_low), min(high, edge_high), method, len(groups), len(y))
+    up, down = _Side(v10 - area, who[y], len(groups)), _Side(v01 - area, who[~y], len(groups))
+    fewest = min(up.patients, down.patients)
+    m_e, n_e = m / up.effect, n / down.effect
+    shared = len(groups) / max(len(groups) - 1, 1) * float(up.sums @ down.sums) / (m * n)
+    expected = _mirrored(area, m_e, n_e)
+    ratio, shown = 1.0, up.variance + down.variance
+    if fewest > 1 and expected > 0 and shown > 0:
+        ratio = max(shown + 2 * shared, 0.0) / expected
+        weight = PRIOR_PATIENTS / (PRIOR_PATIENTS + fewest)
+        ratio = max(ratio, weight + (1 - weight) * ratio)
+    t = float(stdtrit(max(fewest - 1, 1), 0.5 + level / 2))
+    least = 1 / up.least + 1 / down.least
+
+    def outside(value: float) -> float:
+        return (area - value) ** 2 - t * t * min(ratio * _mirrored(value, m_e, n_e), value * (1 - value) * least)
+
+    hair = 1e-9  # at 0 and 1 themselves both sides vanish
+    low = brentq(outside, 0.0, min(area, 1 - hair), xtol=1e-12) if area > 0 else 0.0
+    high = brentq(outside, max(area, hair), 1.0, xtol=1e-12) if area < 1 else 1.0
+    method = AUROC_CONSERVATIVE if up.patients < FEW_PATIENTS else AUROC
+    return Interval(area, float(low), float(high), method, len(groups), len(y))
+
+
+class _Side:
+    """The positives, or the negatives: how their placements, less the area, vary from patient to patient."""
+
+    def __init__(self, centred: np.ndarray, who: np.ndarray, n_patients: int) -> None:
+        images = np.bincount(who, minlength=n_patients)
+        n, self.patients = len(centred), int((images > 0).sum())
+        self.sums = np.bincount(who, weights=centred, minlength=n_patients)
+        self.least = n * n / float(images @ images)
+        # One patient shows no spread between patients.
+        several = self.patients / (self.patients - 1) if self.patients > 1 else 0.0
+        self.variance = several * float(self.sums @ self.sums) / n**2
+        alone = float(centred @ centred) / (n * max(n - 1, 1))
+        shown = self.variance / alone if several and alone > 0 else math.inf
+        self.effect = min(max(shown, 1.0), n / self.least)
+
+
+def _mirrored(area: float, m: float, n: float) -> float:
+    return max(hanley_mcneil(area, m, n), hanley_mcneil(1 - area, m, n))
+
+
+def _degrees(square: np.ndarray) -> float:
+    """Degrees of freedom of a sum of squared deviations of patients `(G,)`, from their kurtosis."""
+    clusters, mean = len(square), float(square.mean())
+    excess = float(np.mean(square**2)) / mean**2 - 1 if mean > 0 else 0.0
+    return min(clusters - 1.0, 2.5 * clusters / excess) if excess > 0 else clusters - 1.0
 
 
 def placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,8 +163,8 @@ def placements(positive: np.ndarray, negative: np.ndarray) -> tuple[np.ndarray, 
     return v10, 1 - (left + right) / (2 * len(positive))
 
 
-def hanley_mcneil(area: float, m: int, n: int) -> float:
-    """The variance of an AUROC from its value and the numbers of positives `m` and negatives `n` alone.
+def hanley_mcneil(area: float, m: float, n: float) -> float:
+    """The variance of an AUROC from its value and the numbers of positives `m` and negatives `n`, whole or not, alone.
 
     [A(1-A) + (m-1)(Q₁-A²) + (n-1)(Q₂-A²)] / (mn), with Q₁ = A/(2-A), Q₂ = 2A²/(1+A).
     Source: Hanley & McNeil, Radiology 143 (1982) 29, eq. 2.
@@ -163,8 +209,3 @@ def unseen(n_positive: np.ndarray) -> float:
 def loosened(value: float, low: float, high: float, down: float, up: float) -> tuple[float, float]:
     """Bounds with a further, independent error of `down` below and `up` above: the two add in squares."""
     return value - float(np.hypot(value - low, down)), value + float(np.hypot(high - value, up))
-
-
-def _spread(cross_product: np.floating, clusters: int) -> float:
-    # One cluster shows no spread between clusters; the variance then comes from Hanley-McNeil.
-    return clusters / (clusters - 1) * float(cross_product) if clusters > 1 else 0.0

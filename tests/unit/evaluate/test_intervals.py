@@ -6,11 +6,13 @@ import math
 
 import numpy as np
 import pytest
+from confidenceinterval.delong import delong_roc_variance
 from prediction_tables import predictions
 from scipy.stats import norm, t
 from sklearn import metrics
 from statsmodels.stats.proportion import proportion_confint
 
+from raresight.core.binomial import wilson
 from raresight.evaluate import intervals, ranking
 from raresight.evaluate.bootstrap import blocks, percentile
 from raresight.evaluate.ranked import Ranked
@@ -88,27 +90,141 @@ def test_auroc_interval_covers_where_delong_does_not() -> None:
 
 
 def test_auroc_variance_is_delongs_for_single_images() -> None:
-    """The DeLong variance from its defining double loop, with 60 positive patients (no conservative part)."""
+    """The DeLong variance from its defining double loop."""
     rng = np.random.default_rng(5)
-    target = np.repeat([1.0, 0.0], [60, 90])
-    score = np.round(rng.normal(size=150) + target, 1)
-    x, y = score[:60], score[60:]
+    x, y = np.round(rng.normal(size=60) + 1, 1), np.round(rng.normal(size=90), 1)
     kernel = (x[:, None] > y[None, :]) + 0.5 * (x[:, None] == y[None, :])
+    v10, v01 = intervals.placements(x, y)
     area = kernel.mean()
-    variance = kernel.mean(axis=1).var(ddof=1) / 60 + kernel.mean(axis=0).var(ddof=1) / 90
-    half = norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area))
-    found = intervals.auroc_interval(target, score, np.arange(150))
-    # A patient is one image, so summing by patients changes only the factors G/(G-1) of the two sides.
-    assert found.value == pytest.approx(area, abs=1e-12)
-    assert found.low == pytest.approx(1 / (1 + math.exp(-(math.log(area / (1 - area)) - half))), abs=1e-9)
-    assert found.method == intervals.AUROC
+    np.testing.assert_allclose(v10, kernel.mean(axis=1))
+    np.testing.assert_allclose(v01, kernel.mean(axis=0))
+    up, down = intervals._Side(v10 - area, np.arange(60), 150), intervals._Side(v01 - area, np.arange(60, 150), 150)
+    assert up.variance == pytest.approx(kernel.mean(axis=1).var(ddof=1) / 60)
+    assert down.variance == pytest.approx(kernel.mean(axis=0).var(ddof=1) / 90)
+    assert (up.effect, up.least, up.patients) == (pytest.approx(1), 60, 60)
+
+
+def clustered(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """60 positive images of 45 patients and 90 negative ones of 50, 20 of them patients with both."""
+    patient = np.concatenate([rng.permutation(np.arange(60) % 45), rng.permutation(np.arange(90) % 50) + 25])
+    target = np.repeat([1.0, 0.0], [60, 90])
+    return target, target + rng.normal(size=75)[patient] + rng.normal(size=150), patient
+
+
+def test_clustered_variance_is_obuchowskis() -> None:
+    """Her S10, S01 and S11 as loops over patients and pairs, and the interval's equation at its own bounds."""
+    target, score, patient = clustered(np.random.default_rng(6))
+    x, y, px, py = score[:60], score[60:], patient[:60], patient[60:]
+    area = np.mean([[float(a > b) + 0.5 * (a == b) for b in y] for a in x])
+    v10 = [np.mean([float(a > b) for b in y]) for a in x]
+    v01 = [np.mean([float(a > b) for a in x]) for b in y]
+    groups = sorted(set(patient))
+    with_positive, with_negative = sorted(set(px)), sorted(set(py))
+    over = {g: sum(v - area for v, who in zip(v10, px, strict=True) if who == g) for g in groups}
+    under = {g: sum(v - area for v, who in zip(v01, py, strict=True) if who == g) for g in groups}
+    positives, negatives, both = len(with_positive), len(with_negative), len(groups)
+    s10 = positives / ((positives - 1) * 60) * sum(over[g] ** 2 for g in with_positive)
+    s01 = negatives / ((negatives - 1) * 90) * sum(under[g] ** 2 for g in with_negative)
+    s11 = both / (both - 1) * sum(over[g] * under[g] for g in groups)
+    variance = s10 / 60 + s01 / 90 + 2 * s11 / (60 * 90)
+    assert s11 != 0
+
+    def alone(values: list[float]) -> float:
+        return float(np.var(values, ddof=1))
+
+    # Design effects, held between 1 and the number of images a patient counts for.
+    most = [sum(n * n for n in np.unique(who, return_counts=True)[1]) / len(who) for who in (px, py)]
+    m = 60 / min(max(s10 / alone(v10), 1), most[0])
+    n = 90 / min(max(s01 / alone(v01), 1), most[1])
+
+    def expected(a: float) -> float:
+        return max(intervals.hanley_mcneil(a, m, n), intervals.hanley_mcneil(1 - a, m, n))
+
+    ratio = variance / expected(area)
+    ratio = max(ratio, 10 / 55 + 45 / 55 * ratio)
+    found = intervals.auroc_interval(target, score, patient)
+    assert found.value == pytest.approx(area) and found.low < area < found.high
+    for bound in (found.low, found.high):
+        assert (area - bound) ** 2 == pytest.approx(t.ppf(0.975, 44) ** 2 * ratio * expected(bound), rel=1e-6)
+
+
+def test_negated_scores_mirror_the_interval() -> None:
+    """Few positives are as uncertain below 0.5 as above it, where Hanley and McNeil's own variance is smaller."""
+    target, score, patient = clustered(np.random.default_rng(7))
+    one, other = (intervals.auroc_interval(target, sign * score, patient) for sign in (1, -1))
+    assert (other.low, other.high) == (pytest.approx(1 - one.high, abs=1e-8), pytest.approx(1 - one.low, abs=1e-8))
+    perfect = intervals.auroc_interval(target, 1 - target, patient)
+    assert (perfect.value, perfect.low) == (0, 0) and 0 < perfect.high < 0.3
+
+
+def test_published_ratings_of_hanley_and_mcneil() -> None:
+    """109 CT images rated 1 to 5 (Hanley & McNeil 1982, table 1): area 0.893, standard error 0.032 by their equation.
+
+    DeLong's standard error of the same table is 0.0307, with a normal interval of 0.83295 to 0.95339 (Stata, roctab).
+    """
+    ratings = np.arange(1, 6)
+    normal, abnormal = np.repeat(ratings, [33, 6, 6, 11, 2]), np.repeat(ratings, [3, 2, 2, 11, 33])
+    v10, v01 = intervals.placements(abnormal, normal)
+    area = v10.mean()
+    assert area == pytest.approx(0.893, abs=5e-4)
+    assert math.sqrt(intervals.hanley_mcneil(area, 51, 58)) == pytest.approx(0.032, abs=5e-4)
+    who = np.arange(109)
+    variance = sum(
+        intervals._Side(values - area, rows, 109).variance for values, rows in ((v10, who[:51]), (v01, who[51:]))
+    )
+    assert math.sqrt(variance) == pytest.approx(0.0307, abs=5e-5)
+    assert area - norm.ppf(0.975) * math.sqrt(variance) == pytest.approx(0.83295, abs=1e-5)
+    assert area + norm.ppf(0.975) * math.sqrt(variance) == pytest.approx(0.95339, abs=1e-5)
+
+
+def test_delong_agrees_with_the_package_confidenceinterval() -> None:
+    target, score, _ = clustered(np.random.default_rng(8))
+    area, variance = delong_roc_variance(target, score)
+    v10, v01 = intervals.placements(score[:60], score[60:])
+    sides = [intervals._Side(v - area, np.arange(len(v)), 150).variance for v in (v10, v01)]
+    assert v10.mean() == pytest.approx(area) and sum(sides) == pytest.approx(float(variance))
 
 
 def test_perfect_ranking_of_five_is_not_certain() -> None:
+    """By hand: at a perfect area the lower bound solves (1 - A)^2 = t^2 H(A), t = t(0.975; 4), 5 and 100 patients."""
     target = np.repeat([1.0, 0.0], [5, 100])
     found = intervals.auroc_interval(target, target + 0.0, np.arange(105))
-    assert found.value == 1 and found.low < 0.6 and found.high == 1
+    assert found.value == 1 and found.low < 0.65 and found.high == 1
+    expected = max(intervals.hanley_mcneil(a, 5, 100) for a in (found.low, 1 - found.low))
+    assert (1 - found.low) ** 2 == pytest.approx(t.ppf(0.975, 4) ** 2 * expected, rel=1e-6)
+    twice = intervals.auroc_interval(np.tile(target, 2), np.tile(target, 2), np.tile(np.arange(105), 2))
+    assert twice.low == pytest.approx(found.low, abs=1e-9), "images of the same patients are no further evidence"
     assert math.isnan(intervals.auroc_interval(np.zeros(4), np.arange(4.0), np.arange(4)).value)
+
+
+def test_one_positive_patient_leaves_nearly_everything_open() -> None:
+    target = np.repeat([1.0, 0.0], [3, 50])
+    score = np.concatenate([[0.9, 0.5, 0.7], np.linspace(0, 1, 50)])
+    found = intervals.auroc_interval(target, score, np.concatenate([[0, 0, 0], np.arange(50) + 1]))
+    assert found.low < 0.1 and found.high > 0.95 and "conservative" in found.method
+    assert "conservative" not in intervals.auroc_interval(*clustered(np.random.default_rng(9))).method
+
+
+def test_all_ties_are_a_half() -> None:
+    found = intervals.auroc_interval(np.repeat([1.0, 0.0], [20, 80]), np.zeros(100), np.arange(100))
+    assert found.value == 0.5 and found.low < 0.4 and found.high > 0.6
+
+
+def test_few_misses_say_little_about_how_misses_cluster() -> None:
+    """One miss among 12 patients of 4 images each: the bound by f, and degrees of freedom from the kurtosis, by hand.
+
+    p = 47/48; z = 4/48 eleven times (k - np = 4 - 188/48) and -44/48 once. Between patients the variance is
+    12/11 * (11 * (1/12)^2 + (11/12)^2) / 48^2, which gives a design effect of about 1.02; the bound is 4 / (1 + 1) = 2.
+    kurtosis: 12 * (11 + 11^4) / (11 + 11^2)^2 = 10.09; 2.5 * 12 / 9.09 = 3.3 degrees of freedom.
+    """
+    hit, patient = np.arange(48) > 0, np.repeat(np.arange(12), 4)
+    found = intervals.rate(hit, patient)
+    kurtosis = 12 * (11 + 11**4) / (11 + 11**2) ** 2
+    expected = wilson(47 / 48, 24, degrees=30 / (kurtosis - 1))
+    assert (found.low, found.high) == (pytest.approx(expected[0]), pytest.approx(expected[1]))
+    # Five patients with a miss each: the bound is 4 / 26 and no longer binds; no more than 11 degrees of freedom.
+    five = intervals.rate(np.arange(48) % 8 > 0, patient)
+    assert five.low == pytest.approx(wilson(42 / 48, 48, degrees=11)[0])
 
 
 def test_bootstrap_equals_the_materialised_resample() -> None:
