@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from raresight.report.answers import positives
 from raresight.report.content import Content
+from raresight.report.decision_limits import decision_limits
+from raresight.report.limitation import Limitation
 from raresight.report.synthetic import unsafe, warning
 from raresight.report.words import class_name, listing, many, plural, unit_of
 
 FEW_PATIENTS = 30
 SMALL_IMAGE_PX = 128
-
-
-@dataclass(frozen=True)
-class Limitation:
-    """`key` is stable, for programs; `weight` orders (higher is graver); `short` goes on page one."""
-
-    key: str
-    weight: int
-    short: str
-    text: str
 
 
 def limitations(content: Content) -> list[Limitation]:
@@ -48,15 +38,7 @@ def _conduct(content: Content) -> list[Limitation]:
             "How people act on its alarms, and what patients gain, was not studied.",
         ),
     ]
-    if not any(estimate.subgroup for arm in content.arms for estimate in arm.estimates):
-        found.append(
-            Limitation(
-                "subgroups",
-                18,
-                "No figures by age, sex, skin type, site or device.",
-                "A model can serve one group worse than another without the overall figures showing it.",
-            )
-        )
+    found += _subgroups(content)
     if content.quick:
         found.append(
             Limitation("quick", 100, "A quick trial: not for conclusions.", "Small images and little training.")
@@ -134,6 +116,32 @@ def _conduct(content: Content) -> list[Limitation]:
     return found
 
 
+def _subgroups(content: Content) -> list[Limitation]:
+    """That groups were not told apart, or which of them could not be shown."""
+    rows = [e for arm in content.arms for e in arm.estimates if e.subgroup and e.metric == "recall"]
+    if not rows:
+        return [
+            Limitation(
+                "subgroups",
+                18,
+                "No figures by age, sex, skin type, site or device.",
+                "A model can serve one group worse than another without the overall figures showing it.",
+            )
+        ]
+    hidden = sorted({str(e.subgroup) for e in rows if e.value is None and e.class_ in content.watched})
+    if not hidden:
+        return []
+    told = listing([name.replace("=", " ") for name in hidden[:4]]) + (" and others" if len(hidden) > 4 else "")
+    return [
+        Limitation(
+            "subgroups_hidden",
+            17,
+            f"{many(len(hidden), 'group')} too small to show for some class that matters.",
+            f"Not shown: {told}. Whether the model serves them is not known.",
+        )
+    ]
+
+
 def _numbers(content: Content) -> list[Limitation]:
     arm = content.chosen
     if arm is None:
@@ -169,6 +177,7 @@ def _numbers(content: Content) -> list[Limitation]:
                 f"Under {FEW_PATIENTS} {plural(one)} an interval is wide, and differences between arms go unseen.",
             )
         )
+    found += decision_limits(content, arm)
     uncorrected = [
         a.name for a in content.arms if a.facts and a.facts.get("implied_prior", 0) is None and not a.outside
     ]

@@ -29,6 +29,21 @@ METRICS = {
     "recall_at_matched_specificity": "sensitivity at the baseline's specificity",
     "alarms_per_1000": "alarms per 1,000",
     "expected_observed_ratio": "expected / observed",
+    "net_benefit": "net benefit",
+    "ppv_at_prevalence": "precision (PPV) at the prevalence in use",
+    "npv_at_prevalence": "negative predictive value at the prevalence in use",
+    "number_needed_to_read": "alarms to read for one case",
+    "misses_per_100000": "missed per 100,000",
+    "conformal_coverage": "true class in the set",
+    "conformal_set_size": "classes in the set",
+    "share_referred": "share referred to a human",
+    "recall_decided": "sensitivity among the decided",
+    "specificity_decided": "specificity among the decided",
+    "misses_avoided_per_100_referrals": "misses avoided per 100 referrals",
+    "referral_net_saving": "net saving by referral",
+    "expected_cost_matrix": "expected cost by the cost matrix",
+    "trivial_expected_cost": "expected cost without looking",
+    "trivial_accuracy": "accuracy without looking",
 }
 POINTS = {
     "argmax": "the most probable class",
@@ -36,7 +51,22 @@ POINTS = {
     "tuned": "thresholds tuned on the validation part",
     "frozen": "thresholds frozen before the test part was opened",
 }
-PERCENT = {"recall", "recall_at_specificity_90", "precision", "specificity", "npv", "accuracy", "balanced_accuracy"}
+PERCENT = {
+    "recall",
+    "recall_at_specificity_90",
+    "precision",
+    "specificity",
+    "npv",
+    "accuracy",
+    "trivial_accuracy",
+    "balanced_accuracy",
+    "ppv_at_prevalence",
+    "npv_at_prevalence",
+    "conformal_coverage",
+    "share_referred",
+    "recall_decided",
+    "specificity_decided",
+}
 HAM10000 = {
     "akiec": "actinic keratosis",
     "bcc": "basal cell carcinoma",
