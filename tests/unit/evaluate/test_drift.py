@@ -1,0 +1,135 @@
+"""Drift without labels: hand-worked figures, false alarms under no change, and alarms under a change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raresight.core.predictions import Predictions
+from raresight.core.task import Task
+from raresight.evaluate.drift import alarm_drift, effective_size, reference, score_drift, stability
+from raresight.evaluate.label_shift import prevalence, shares
+
+TASK = Task("independent", ("ill",))
+LEVEL = 0.05
+
+
+def predictions(prob: np.ndarray, label: np.ndarray, patient: np.ndarray | None = None) -> Predictions:
+    who = np.arange(len(prob)).astype(str) if patient is None else patient
+    table = pd.DataFrame({"case": np.arange(len(prob)).astype(str), "patient_id": who, "prob_ill": prob})
+    return Predictions(table.assign(label_ill=label.astype(float)), TASK, part="val")
+
+
+def drawn(n: int, seed: int, share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that are calibrated by construction: the label is drawn from the score."""
+    rng = np.random.default_rng(seed)
+    label = rng.random(n) < share
+    z = rng.normal(np.where(label, 1.5, -1.5), 1.0)
+    odds = share / (1 - share) * np.exp(3.0 * z)  # two normals 3 apart, variance 1: log likelihood ratio 3 z
+    return odds / (1 + odds), label
+
+
+def was(n: int = 2000, seed: int = 0) -> dict:
+    prob, label = drawn(n, seed)
+    return reference(predictions(prob, label), (prob >= 0.5)[:, None])["classes"]["ill"]
+
+
+def test_stability_by_hand() -> None:
+    """(0.5-0.25) ln 2 + (0.5-0.75) ln(2/3) = 0.1733 + 0.1014."""
+    assert stability([0.5, 0.5], [0.25, 0.75]) == pytest.approx(0.25 * np.log(2) + 0.25 * np.log(1.5))
+    assert stability([0.2, 0.8], [0.2, 0.8]) == 0
+
+
+def test_effective_size_by_hand() -> None:
+    """Two images a patient: always alike, one counts; never alike, two do (capped); one patient alone is one."""
+    alike, patient = np.repeat([0, 1, 0, 1], 2), np.repeat(["a", "b", "c", "d"], 2)
+    # p = 1/2, each patient is off by 1: v = 4/3 * 4 / 64 = 1/12 a bin, spread 1/4 a bin; n = 3 (G - 1)
+    assert effective_size(alike, patient) == pytest.approx(3)
+    assert effective_size(np.tile([0, 1], 4), patient) == 8
+    assert effective_size(alike, np.arange(8).astype(str)) == 8
+    assert effective_size(alike, np.full(8, "a")) == 1
+    assert effective_size(np.zeros(8, int), patient) == pytest.approx(4)  # one bin: N^2 / sum n_g^2
+
+
+def test_the_reference_has_shares_and_no_scores() -> None:
+    found = was()
+    assert sum(found["shares"]) == pytest.approx(1) and len(found["shares"]) == len(found["edges"]) + 1 <= 100
+    assert found["prevalence"]["low"] < 0.3 < found["prevalence"]["high"]
+    assert found["mean_score"][0] > 0.8 > 0.2 > found["mean_score"][1]
+
+
+def test_no_change_is_seldom_called_one() -> None:
+    """60 batches of 400 from the same world against references of their own: at 5% a false look, 10 or more of 60 have
+    a chance under 0.1% (binomial), two figures counted as two."""
+    looks = 0
+    for seed in range(60):
+        prob, _ = drawn(400, 1000 + seed)
+        found = score_drift(prob, np.arange(400).astype(str), was(600, seed), np.random.default_rng(seed), level=0.025)
+        looks += found["verdict"] == "look"
+    assert looks < 10
+
+
+def test_a_shift_is_seen_and_few_cases_say_so() -> None:
+    prob, _ = drawn(500, 1, share=0.8)
+    people, rng = np.arange(500).astype(str), np.random.default_rng(0)
+    moved = score_drift(prob, people, was(), rng, level=LEVEL)
+    assert moved["verdict"] == "look" and moved["psi"] > moved["psi_band"] and moved["ks"] > moved["ks_band"]
+    same, _ = drawn(12, 5)
+    few = score_drift(same, people[:12], was(), rng, level=LEVEL)
+    assert few["verdict"] == "cannot be said with so few" and few["psi_band"] > 0.25
+    assert score_drift(same[:0], people[:0], was(), rng, level=LEVEL)["verdict"] == "cannot be said with so few"
+
+
+def test_many_images_of_few_patients_are_few() -> None:
+    prob, _ = drawn(12, 5)
+    found = score_drift(
+        np.repeat(prob, 40), np.repeat(np.arange(12), 40).astype(str), was(), np.random.default_rng(0), level=LEVEL
+    )
+    assert found["effective_n"] < 13 and found["verdict"] == "cannot be said with so few"
+
+
+def test_alarms_that_double_are_seen() -> None:
+    reference_, people = was(), np.arange(1000).astype(str)
+    rng = np.random.default_rng(0)
+    before = reference_["alarms"]["value"]
+    doubled = alarm_drift(np.arange(1000) < 2000 * before, people, reference_, rng, level=LEVEL)
+    same = alarm_drift(np.arange(1000) < 1000 * before, people, reference_, rng, level=LEVEL)
+    assert doubled["verdict"] == "look" and doubled["per_1000_now"]["value"] == pytest.approx(2000 * before, abs=1)
+    assert same["verdict"] == "steady"
+    few = alarm_drift(np.array([True, False, False]), people[:3], reference_, rng, level=LEVEL)
+    assert few["verdict"] == "cannot be said with so few"
+
+
+def test_shares_of_certain_scores_are_their_counts() -> None:
+    """With probabilities of 0 and 1 the first step gives the counts: 3 of 4, whatever the prior."""
+    prob = np.array([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    assert shares(prob, np.array([0.1, 0.9])) == pytest.approx([0.75, 0.25])
+    weights = np.array([[0, 0, 0, 4], [2, 1, 0, 1]])
+    assert shares(prob, np.array([0.5, 0.5]), weights) == pytest.approx(np.array([[0, 1], [0.75, 0.25]]), abs=1e-6)
+
+
+def test_shares_are_the_maximum_of_the_likelihood() -> None:
+    """The fixed point against a grid search of sum log(pi r1 + (1 - pi) r0), r the probabilities over their prior."""
+    prob, _ = drawn(300, 3)
+    pair, prior = np.stack([prob, 1 - prob], 1), np.array([0.3, 0.7])
+    grid = np.linspace(0.001, 0.999, 999)
+    likelihood = [np.log(pair / prior @ np.array([pi, 1 - pi])).sum() for pi in grid]
+    assert shares(pair, prior)[0] == pytest.approx(grid[int(np.argmax(likelihood))], abs=1.5e-3)
+
+
+def test_prevalence_that_changed_is_found_and_alike_scores_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    _, label = drawn(3000, 4, share=0.1)
+    z = rng.normal(np.where(label, 1.5, -1.5), 1.0)
+    odds = 0.3 / 0.7 * np.exp(3 * z)  # the model still believes in 30%
+    pair = np.stack([odds / (1 + odds), 1 / (1 + odds)], 1)
+    means, prior = np.array([[0.9, 0.1], [0.1, 0.9]]), np.array([0.3, 0.7])
+    people = np.arange(3000).astype(str)
+    found = prevalence(pair, prior, means, people, rng)
+    assert found["low"][0] < label.mean() < found["high"][0] and found["high"][0] < 0.2
+    alike = prevalence(pair, prior, np.array([[0.52, 0.48], [0.5, 0.5]]), people, rng)
+    assert alike["value"] is None and "too alike" in alike["reason"]
+    absent = prevalence(pair, prior, np.array([[0.9, 0.1], [np.nan, np.nan]]), people, rng)
+    assert absent["value"] is None and "fewer than two" in absent["reason"]
+    assert prevalence(pair[:0], prior, means, people[:0], rng)["reason"] == "there are no cases"
