@@ -304,7 +304,8 @@ def _cost_problem(error: Any, file: str, location: list[str]) -> Problem:
         found, remedy = free if number else f"{given!r} is not a cost", "write a cost above 0, in false alarms"
     elif entry == "matrix":
         gain = f"a cost of {given!r} makes an error a gain: cheaper than the correct answer"
-        found = gain if number else f"{given!r} is not a {'row of costs' if len(location) == 3 else 'cost'}"
+        row = len(location) == 3
+        found = f"{given!r} is not a {'row of costs' if row else 'cost'}" if row or not number else gain
         remedy = "write matrix: {TRUE: {SAID: cost}} with costs of 0 or more, in false alarms"
     elif entry == "referral":
         found = f"a referral that costs {given!r}: a human's look is not free"

@@ -139,3 +139,27 @@ def test_files_that_are_no_study(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text("just a sentence")
     with pytest.raises(ConfigError, match="RS-C34"):
         load_config(tmp_path / "study.yaml")
+
+
+@pytest.mark.parametrize(
+    ("costs", "place", "code", "found", "remedy"),
+    [
+        ({"matrix": {"a": {"b": -2}}}, "costs.matrix.a.b", "RS-C37", "cheaper than the correct answer", "0 or more"),
+        ({"matrix": {"a": {"b": "dear"}}}, "costs.matrix.a.b", "RS-C37", "'dear' is not a cost", "{SAID: cost}"),
+        ({"matrix": {"a": 20}}, "costs.matrix.a", "RS-C37", "20 is not a row of costs", "{SAID: cost}"),
+        ({"matrix": [[0, 1], [1, 0]]}, "costs.matrix", "RS-C37", "not a table of classes", "write matrix"),
+        ({"missed": 20}, "costs.missed", "RS-C37", "20 is not a table of classes", "write missed"),
+        ({"missed": {"a": 0}}, "costs.missed.a", "RS-C37", "a cost of 0", "above 0"),
+        ({"referral": 0}, "costs.referral", "RS-C37", "a referral that costs 0", "above 0"),
+        ({"prevalence": {"a": 5}}, "costs.prevalence.a", "RS-C39", "5 lies outside", "did you mean 0.05 (5%)?"),
+        ({"mised": {}}, "costs.mised", "RS-C33", "unknown key 'mised'", "did you mean 'missed'?"),
+    ],
+)
+def test_costs_that_make_no_sense(costs: dict, place: str, code: str, found: str, remedy: str) -> None:
+    problem = problems(MINIMAL | {"costs": costs})[place]
+    assert problem.code == code and found in problem.found and remedy in problem.remedy
+
+
+def test_a_misspelt_floor_is_named() -> None:
+    found = problems(MINIMAL | {"decision": {"floors": {"a": {"sensitivty": 0.9}}}})
+    assert "'sensitivity'" in found["decision.floors.a.sensitivty"].remedy
