@@ -469,7 +469,12 @@ def test_rare_classes_that_are_poorly_calibrated_are_named_with_the_way() -> Non
     assert poorly_calibrated(rows, rarer_than=0.01) == {}, "not a rare class by that bound"
     assert "only" in poorly_calibrated([row("expected_observed_ratio", 0.3, 0.2, 0.4)])["c"]
     assert poorly_calibrated([row("expected_observed_ratio", 0.3, 0.2, 0.4, prevalence=0.1)]) == {}
-    bold = judged(y, expit(2 * logit(p)), who)
-    assert "too extreme" in poorly_calibrated([*bold.values()], rarer_than=1).get("c", "too extreme")
+    for slope, word in ((0.5, "extreme"), (2.0, "timid")):
+        bold = [
+            row("expected_observed_ratio", 1.0, 0.9, 1.1),
+            row("calibration_slope", slope, slope - 0.1, slope + 0.1),
+        ]
+        bold += [row("ece", 0.03, 0.02, 0.04), row("ece_null", 0.01, 0.0, 0.02)]
+        assert poorly_calibrated(bold) == {"c": f"its probabilities are too {word} (slope {slope:.2f})"}
     subgroup = replace(row("expected_observed_ratio", 0.3, 0.2, 0.4), subgroup="sex=female")
     assert poorly_calibrated([subgroup]) == {}
