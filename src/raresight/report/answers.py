@@ -194,7 +194,11 @@ def acceptance_note(content: Content) -> str:
     if content.site:
         return f"Asked of the frozen bundle, unchanged, at {content.site}."
     if frozen is None:
-        return "" if not content.arms else "No bundle is frozen: asked of an arm that may still change."
+        return (
+            ""
+            if content.ledger is None or not content.arms
+            else "No bundle is frozen: asked of an arm that may still change."
+        )
     seeds = "seed" if len(frozen.seeds) == 1 else "mean of seeds"
     what = f"Asked of the frozen bundle {frozen.name} ({seeds} {', '.join(map(str, frozen.seeds))}; "
     what += f"{frozen.sha256[:12]}), frozen on {frozen.frozen[:10]}"

@@ -11,7 +11,7 @@ from raresight.core.errors import ConfigError, Problem
 from raresight.core.files import write_json
 from raresight.core.ledger import openings
 from raresight.core.predictions import Predictions
-from raresight.verbs.freeze import judge, pooled
+from raresight.verbs.freeze import accepted, judge, pooled
 from raresight.verbs.opened import OpenStudy
 from raresight.verbs.opening import opened_under
 from raresight.verbs.predicting import weights_sha256
@@ -40,14 +40,31 @@ def with_bundles(study: OpenStudy, plan: dict[str, Any]) -> dict[str, Any]:
 
 def require_same_weights(study: OpenStudy, named: Mapping[str, str]) -> None:
     """Raise a `ConfigError` RS-R44 where a bundle was frozen from other weights than its arm has now."""
-    arms, finished = {arm.name: arm for arm in study.arms}, study.finished()
     for bundle in bundles(study):
-        if bundle.name not in named:
-            continue
-        runs = [run for run in finished.get(bundle.name, []) if run.seed in bundle.seeds]
-        now = weights_sha256(study, arms[bundle.name], runs) if runs else {}
-        if now != bundle.facts["network"]["weights_of"]:
+        if bundle.name in named and _weights(study, bundle) != bundle.facts["network"]["weights_of"]:
             raise ConfigError(_other_weights(bundle))
+
+
+def _weights(study: OpenStudy, bundle: Bundle) -> dict[str, str]:
+    """Hashes of the weights that the bundle's arm and seeds have today."""
+    arm = next((arm for arm in study.arms if arm.name == bundle.name), None)
+    runs = [run for run in study.finished().get(bundle.name, []) if run.seed in bundle.seeds]
+    return weights_sha256(study, arm, runs) if arm is not None and runs else {}
+
+
+def changed_since(study: OpenStudy, bundle: Bundle) -> str:
+    """What the study has changed since the bundle was frozen, in words; empty where it is still the study's."""
+    config, facts = study.config, bundle.facts
+    if _weights(study, bundle) != facts["network"]["weights_of"]:
+        return "the arm was trained anew since"
+    now = {
+        "costs": config.costs.model_dump(),
+        "decision": config.decision.model_dump(),
+        "accept": accepted(config),
+        "intended_use": config.intended_use,
+    }
+    changed = [name for name, value in now.items() if value != facts[name]]
+    return f"{', '.join(changed)} changed since" if changed else ""
 
 
 def judge_bundles(study: OpenStudy, named: Mapping[str, str], tested: Sequence[Predictions], folder: Path) -> None:

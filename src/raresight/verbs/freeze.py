@@ -12,6 +12,7 @@ import numpy as np
 
 from raresight.core.arm import Arm
 from raresight.core.bundle import CALIBRATOR, CARD, ESTIMATES, THRESHOLDS, Bundle, frozen_before, seal
+from raresight.core.config import StudyConfig
 from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.estimate import Estimate, save_estimates
 from raresight.core.files import read_json, sha256_of, write_json, write_text
@@ -92,6 +93,12 @@ def pooled(seeds: Sequence[Predictions]) -> Predictions:
     metadata = first.table[[column for column in first.table if column not in own]]
     table = tabulate(first.task, first.cases, log_odds(prob, first.task.kind), first.target, metadata)
     return replace(first, table=table, seed=None)
+
+
+def accepted(config: StudyConfig) -> dict[str, dict[str, float]]:
+    """The criteria of `accept:`, class by class, those that were set."""
+    rows = {name: one.model_dump() for name, one in config.accept.items()}
+    return {name: {key: value for key, value in row.items() if value is not None} for name, row in rows.items()}
 
 
 def judge(study: OpenStudy, folder: Path, arm: str, predictions: Predictions, operating: str) -> list[Estimate]:
@@ -224,9 +231,7 @@ def _facts(
         "image": image,
         "decision": config.decision.model_dump(),
         "costs": config.costs.model_dump(),
-        "accept": {
-            name: {k: v for k, v in one.model_dump().items() if v is not None} for name, one in config.accept.items()
-        },
+        "accept": accepted(config),
         "intended_use": config.intended_use,
         "group_by": config.split.group,
         "evidence": _evidence(study),

@@ -17,7 +17,7 @@ from raresight.core.progress import Silent
 from raresight.verbs.bundled import Decided, decide, per_unit, see
 
 DECISION_PREFIX = "decision_"
-TABLES = (".csv", ".tsv", ".txt", ".csv.gz")
+TABLES = (".csv", ".tsv", ".csv.gz")
 TIMES = ("time", "date", "acquired", "study_date")
 DECIDED, REFER, INVALID = "decided", "refer", "invalid_input"
 
@@ -42,6 +42,8 @@ def predict(
     """
     told = progress or Silent()
     loaded = Bundle.load(bundle)
+    if loaded.facts["study"]["quick"]:
+        told.say("this bundle comes from a quick trial: its decisions are not for use")
     given = inputs(loaded, paths, root, told)
     seen = see(loaded, list(given["image"]), Path(), told)
     known = given[seen.usable].reset_index(drop=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from raresight.core.bundle import FACTS, Bundle
+from raresight.core.errors import DataError
 from raresight.core.ledger import openings
 from raresight.verbs.audit import audit_stamp
+from raresight.verbs.bundle_results import changed_since
 from raresight.verbs.check import is_current
 from raresight.verbs.compare import compare_stamp
 from raresight.verbs.opened import OpenStudy, stamp, stamped
@@ -30,7 +35,11 @@ def status(study: OpenStudy) -> dict[str, Any]:
     pending = next((step for step in steps if step.state != "done"), None)
     following = pending.command if pending else ""
     if not pending and study.config.data.images and not openings(study.folder.ledger):
-        following = f"raresight evaluate {study.folder.path} --part test   (when every choice is made)"
+        frozen = any(study.folder.bundles.glob(f"*/{FACTS}"))
+        following = (
+            f"raresight evaluate {study.folder.path} --part test" if frozen else f"raresight freeze {study.folder.path}"
+        )
+        following += "   (when every choice is made)"
     return {"steps": [asdict(step) for step in steps], "next": following}
 
 
@@ -98,7 +107,20 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
     shown = [folder.compare, folder.choices, folder.augment_audit, *folder.sweeps.glob("*/sweep.json")]
     behind += [path for path in shown if path.exists()]
     newest = has and folder.report.stat().st_mtime >= max(path.stat().st_mtime for path in behind)
+    yield from _bundles(study)
     yield _step("report", has, newest, "results are newer than the page", f"raresight report {here}")
+
+
+def _bundles(study: OpenStudy) -> Iterator[Step]:
+    """A line for every bundle in the study's folder; a study without any is as whole as one that has them."""
+    for path in sorted(study.folder.bundles.glob(f"*/{FACTS}")):
+        arm = path.parent.name
+        command = f"raresight freeze {study.folder.path} --arm {arm} --force"
+        try:
+            why = changed_since(study, Bundle.load(path.parent))
+        except DataError as error:
+            why = f"{Path(error.problems[0].file).name} {error.problems[0].found}"
+        yield _step(f"freeze {arm}", True, not why, why, command)
 
 
 def _step(name: str, exists: bool, fresh: bool, why: str, command: str) -> Step:
