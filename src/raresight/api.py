@@ -56,6 +56,12 @@ class Study:
 
         return check(self._opened())
 
+    def require_strict(self) -> None:
+        """Raise `GateError` for too few patients, or pictures turned upside down; see `raresight.verbs.strict`."""
+        from raresight.verbs.strict import require_strict
+
+        require_strict(self._checked())
+
     def fix_plan(self) -> Path:
         """Write what the last check found as `data/fix_plan.csv`, a row to mend a line."""
         from raresight.verbs.fix_plan import fix_plan
@@ -130,15 +136,22 @@ class Study:
 
         return freeze(self._opened(), **options)
 
-    def report(self) -> Path:
+    def report(self, *, thumbnails: bool = False) -> Path:
+        """The page; `thumbnails` embeds small pictures of the cases in its failure gallery."""
         from raresight.verbs.report import report
 
-        return report(self._opened())
+        return report(self._opened(), thumbnails=thumbnails)
 
-    def run(self, *, open_test: bool = False, confirm: Callable[[str], bool] = lambda question: True) -> Path | None:
+    def run(
+        self,
+        *,
+        open_test: bool = False,
+        strict: bool = False,
+        confirm: Callable[[str], bool] = lambda question: True,
+    ) -> Path | None:
         from raresight.verbs.run import run
 
-        return run(self._opened(), open_test=open_test, confirm=confirm)
+        return run(self._opened(), open_test=open_test, strict=strict, confirm=confirm)
 
     def status(self) -> dict[str, Any]:
         from raresight.verbs.status import status

@@ -29,6 +29,9 @@ app = typer.Typer(
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the command's artefact as JSON on stdout.")]
 Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm (repeatable).")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Too few patients, or pictures turned upside down, stop here (exit 4).")
+]
 Seeds = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed (repeatable).")]
 
 
@@ -111,9 +114,10 @@ def init(
 def run(
     study: StudyPath,
     open_test: Annotated[bool, typer.Option("--open-test", help="Open the test part at the end; recorded.")] = False,
+    strict: Strict = False,
 ) -> None:
     """Check, split, audit, train, tune, evaluate on validation, compare, report. Never opens test unless asked."""
-    path = _study(study).run(open_test=open_test)
+    path = _study(study).run(open_test=open_test, strict=strict)
     if path is not None:
         print(path)
 
@@ -178,9 +182,14 @@ def score(
 
 
 @app.command()
-def report(study: StudyPath) -> None:
+def report(
+    study: StudyPath,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Embed small pictures of the cases to look at.")
+    ] = False,
+) -> None:
     """One self-contained HTML page; the first page is for a clinician."""
-    print(_study(study).report())
+    print(_study(study).report(thumbnails=thumbnails))
 
 
 @app.command()
@@ -197,6 +206,7 @@ def check(
     fix_plan: Annotated[
         bool, typer.Option("--fix-plan", help="Also write data/fix_plan.csv: the rows to mend.")
     ] = False,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """All problems of the input at once."""
@@ -208,6 +218,8 @@ def check(
             _say(f"wrote {opened.fix_plan()}")
     text = "\n".join(f"{p['level']}: {p['code']} {p['file']}: {p['found']} - {p['remedy']}" for p in problems)
     _answer(problems, as_json, text or "no problem found")
+    if strict:
+        opened.require_strict()
 
 
 @app.command()
@@ -216,6 +228,7 @@ def audit(
     augment: Annotated[
         bool, typer.Option("--augment", help="Instead: does augmentation keep what a diagnosis rests on? Needs masks.")
     ] = False,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """How rare is what, in how many patients, and what the parts will be able to show."""
@@ -226,6 +239,8 @@ def audit(
         return
     result = _study(study).audit()
     _answer(result, as_json, _audit_table(result))
+    if strict:
+        _study(study).require_strict()
 
 
 @app.command()
@@ -254,10 +269,13 @@ def train(
     arm: Arms = None,
     seed: Seeds = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two batches of each arm; prints hours and GB.")] = False,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Every missing run, each resumed where it was left."""
     opened = _study(study)
+    if strict:
+        opened.require_strict()
     if dry_run:
         rows = opened.dry_run(arms=arm or ())
         lines = [f"{r['arm']:<20} {r['runs']} runs, {r['total_hours']:.2f} h, {r['gb']:.1f} GB" for r in rows]

@@ -21,9 +21,11 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
     subgroups by a column that the manifest lacks.
     """
     from raresight.data.check import check as check_table
+    from raresight.verbs.strict import upside_down
 
     require_subgroups(study)
     problems = check_table(study.full_manifest, study.task, study.config.data, study.folder.path)
+    problems += upside_down(study)
     errors = [problem for problem in problems if problem.level == "error"]
     if study.config.data.images and not errors:
         from raresight.data.cache import build_cache

@@ -13,16 +13,22 @@ from raresight.verbs.evaluate import evaluate_test, evaluate_val
 from raresight.verbs.opened import OpenStudy
 from raresight.verbs.report import report
 from raresight.verbs.split import split
+from raresight.verbs.strict import require_strict
 from raresight.verbs.train import train
 from raresight.verbs.tune import tune
 
 
 def run(
-    study: OpenStudy, *, open_test: bool = False, confirm: Callable[[str], bool] = lambda question: True
+    study: OpenStudy,
+    *,
+    open_test: bool = False,
+    strict: bool = False,
+    confirm: Callable[[str], bool] = lambda question: True,
 ) -> Path | None:
     """Everything that is missing, in order; what is done and current is skipped. Returns the report's path.
 
-    A study of label tables without images ends after the audit, and returns None.
+    A study of label tables without images ends after the audit, and returns None. With `strict` too few patients or
+    pictures turned upside down stop it before anything is trained (`GateError`).
     """
     say = study.progress.say
     say("checking the input")
@@ -37,6 +43,8 @@ def run(
         say("no arms: taking those that suit the data (raresight advise)")
         advise(study)
         study = OpenStudy.open(study.folder.path, study.progress)
+    if strict:
+        require_strict(study)
     train(study)
     tune(study)
     say("evaluating on the validation part")

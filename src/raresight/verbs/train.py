@@ -16,6 +16,7 @@ from raresight.verbs.one_run import train_run
 from raresight.verbs.opened import OpenStudy
 from raresight.verbs.outside import bring_in
 from raresight.verbs.predicting import as_predictions
+from raresight.verbs.strict import upside_down
 from raresight.verbs.tune import units
 
 
@@ -37,6 +38,8 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
     needed = [arm for arm in study.arms if arm in chosen or arm.name in {other.frozen for other in chosen}]
     for arm in needed:
         _refuse_unbuildable(study, arm)
+    for problem in upside_down(study):
+        study.progress.say(str(problem))
     if any(arm.has_grid for arm in needed):
         choose(study)
     runs = [(study.resolved(arm), run) for arm, run in runs]
