@@ -5,7 +5,7 @@ from __future__ import annotations
 from raresight.report.content import ArmResult, Content
 from raresight.report.figures.style import BLUE, HAIR, INK, SOFT, Absent, Figure, canvas, rows_axis, to_svg
 from raresight.report.tables import Row, mark, table
-from raresight.report.words import class_name, listing, number
+from raresight.report.words import class_name, listing, sentence
 from raresight.report.words import figure as as_text
 
 MOST = 14
@@ -83,11 +83,12 @@ def _how(arm: ArmResult) -> str:
     said += ", after the class balance of training was taken out" if shifted and "prior" not in said else ""
     loss = [fitted.get(f"log_loss_{when}") for when in ("before", "after")]
     if None not in loss:
-        said += f"; log-loss there {number(loss[0])} before, {number(loss[1])} after"  # type: ignore[arg-type]
+        said += f"; log-loss there {loss[0]:.3g} before, {loss[1]:.3g} after"
+    said += f". {sentence(fitted['reason'])[:-1]}" if fitted.get("reason") else ""
     tried = [
-        f"{one['method']} {number(one['log_loss'])}"
+        f"{one['method']} {one['log_loss']:.3g}"
         if one.get("log_loss") is not None
-        else f"{one['method']} not tried"
+        else f"{one['method']} not tried ({one['reason']})"
         for one in fitted.get("candidates") or []
     ]
     return said + (f". Candidates by cross-fitted log-loss: {'; '.join(tried)}." if tried else ".")
