@@ -265,7 +265,13 @@
     select.addEventListener("change", () => { state[chosen] = Number(select.value); reset(); });
   }
 
-  function moved(id, change) { get(id).addEventListener("input", () => { change(Number(get(id).value)); show(); }); }
+  function moved(id, change) {
+    get(id).addEventListener("input", () => {
+      if (record().why) return; // nothing to move for a class that is not estimable
+      change(Number(get(id).value));
+      show();
+    });
+  }
 
   options(get("class"), data.classes.map((one) => one.label), "class");
   if (get("arm")) options(get("arm"), data.arms.map((one) => one.name), "arm");
