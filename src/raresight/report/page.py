@@ -14,15 +14,20 @@ from raresight.core.files import sha256_of, write_json, write_text
 from raresight.report.answers import (
     ClassAnswer,
     acceptance,
+    acceptance_note,
     class_answers,
     may_conclude,
     may_not_conclude,
     opening_status,
 )
+from raresight.report.card import card
+from raresight.report.checklist import checklist, checklist_text, tally
 from raresight.report.content import Content
+from raresight.report.explorer_view import explorer_view, script_hash
 from raresight.report.figures.icons import icon_array
 from raresight.report.glossary import GLOSSARY
-from raresight.report.limitations import Limitation, limitations
+from raresight.report.limitation import Limitation
+from raresight.report.limitations import limitations
 from raresight.report.provenance import provenance
 from raresight.report.sections import Section, flow_boxes, sections
 from raresight.report.sweep_tables import shown_part
@@ -41,6 +46,7 @@ from raresight.report.words import (
 )
 
 FOLDER = Path(__file__).parent
+STYLES = ("page.css", "explorer.css")
 MOST_DRAWN = 3
 MOST_CRITERIA = 4
 MOST_TOLD = 3
@@ -50,7 +56,7 @@ KEY_METRICS = ("recall", "precision", "specificity", "auroc", "auprc", "alarms_p
 def render(content: Content) -> str:
     """The page as text: equal contents give equal bytes. Names from the data are escaped, nothing is fetched."""
     answers = class_answers(content)
-    found = limitations(content)
+    found, answered = limitations(content), checklist(content)
     return _template().render(
         content=content,
         title=content.title,
@@ -65,6 +71,7 @@ def render(content: Content) -> str:
         watched_are_critical=bool(content.task.critical),
         acceptance=sorted(acceptance(content), key=lambda one: one.verdict == "met"),
         most_criteria=MOST_CRITERIA,
+        acceptance_note=acceptance_note(content),
         may=may_conclude(content),
         may_not=may_not_conclude(content),
         unknown=_unknown(content, found),
@@ -77,17 +84,23 @@ def render(content: Content) -> str:
         sections=[_plain(section) for section in sections(content)],
         provenance=provenance(content),
         glossary=GLOSSARY,
+        checklist=answered,
+        tally=tally(answered),
         sentence=sentence,
         share=share,
         right=_right,
-        style=Markup((FOLDER / "page.css").read_text(encoding="utf-8")),
+        explorer=explorer_view(content),
+        script_hash=script_hash(),
+        style=Markup("".join((FOLDER / name).read_text(encoding="utf-8") for name in STYLES)),
     )
 
 
 def write(content: Content, out: Path) -> None:
-    """Write `report.html` and `report.json` into the folder `out`, which is made if need be."""
+    """Write `report.html`, `report.json`, `model_card.md` and `checklist.md` into `out`, which is made if need be."""
     page = render(content)
     write_json(out / "report.json", summary(content))
+    write_text(out / "model_card.md", card(content))
+    write_text(out / "checklist.md", checklist_text(content))
     write_text(out / "report.html", page)
 
 
@@ -109,6 +122,8 @@ def summary(content: Content) -> dict[str, Any]:
             {"criterion": one.criterion, "verdict": one.verdict, "evidence": one.evidence}
             for one in acceptance(content)
         ],
+        "bundle": None if content.frozen is None else content.frozen.sha256,
+        "acceptance_note": acceptance_note(content),
         "deploy": dict(content.deploy),
         "recommendation": list(content.recommendation),
         "sweeps": [
@@ -116,6 +131,7 @@ def summary(content: Content) -> dict[str, Any]:
             for one in content.sweeps
         ],
         "limitations": [{"key": one.key, "text": f"{one.short} {one.text}"} for one in limitations(content)],
+        "checklist": [one.as_dict() for one in checklist(content)],
         "missing": dict(content.missing),
         "unfinished": list(content.unfinished),
         "files": dict(content.files),
