@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, cached_property
 from operator import methodcaller
 from typing import Any
 
@@ -41,17 +42,20 @@ def compare(
     resamples: int = 1000,
     permutations: int = 2000,
     seed: int = 0,
+    exploratory: bool = True,
 ) -> list[dict[str, Any]]:
     """Differences arm minus baseline, one row a figure: `arm baseline part metric class difference low high p
     p_adjusted family n_patients`, and beside them `n_positive_patients n_seeds seed_noise method status reason`.
 
     Family `exploratory`: `macro_f1 balanced_accuracy macro_auprc macro_auroc`, and per class `recall` at the default
     operating point, `auprc` and `recall_at_specificity_90` (a point of the ROC); paired patient bootstrap (the same
-    resample for both arms), p from its tails.
+    resample for both arms), p from its tails. `exploratory=False` leaves these rows out.
     Family `primary`: `recall_at_matched_specificity` of each critical class (of every class where none is critical).
     Each arm's threshold is the lowest that keeps the specificity which the baseline has at its default operating point,
     or 0.90 where that leaves fewer than 5 false alarms or lies under 0.5; the row says which.
-    p by swapping the two arms' alarms within patients, Holm over the family of this part.
+    p by swapping the two arms' alarms within patients, Holm over the family of this part: the larger of two, one of the
+    images found, one of the images found less those that the thresholds gave away, slope x false alarms (the slope of
+    the ROC there). Thresholds are estimated, and where many patients have the class their noise counts beside recall's.
 
     `arms` holds the predictions of each arm, one per seed, of the same cases. A figure is the mean over seeds; with
     several seeds they are resampled as a second level (in pairs where both arms have the same seeds, stretched as
@@ -68,16 +72,17 @@ def compare(
         return []
     task = versions[baseline][0].task
     family = task.critical or task.classes
-    drawn = {
-        name: [version.draws.macro(version.cells, resamples, seed, part, "compare")[0] for version in versions[name]]
-        for name in runs
-    }
-    rows = [
-        pair.row(metric, None, _macro(metric), drawn, metric + suffix)
-        for pair in pairs
-        for metric, suffix in MACRO.items()
-    ]
+    rows: list[dict[str, Any]] = []
+    if exploratory:
+        drawn = {
+            arm: [version.draws.macro(version.cells, resamples, seed, part, "compare")[0] for version in versions[arm]]
+            for arm in runs
+        }
+        for pair in pairs:
+            rows += [pair.row(metric, None, _macro(metric), drawn, metric + suffix) for metric, suffix in MACRO.items()]
     for k, name in enumerate(task.classes):
+        if not exploratory and name not in family:
+            continue
         at, rule = _matched(versions[baseline], k)
         drawn = {
             arm: [
@@ -89,9 +94,10 @@ def compare(
             for arm in runs
         }
         for pair in pairs:
-            rows.append(pair.row("recall", k, methodcaller("recall", k), drawn, "recall@default"))
-            rows.append(pair.row("auprc", k, methodcaller("auprc", k), drawn, "auprc"))
-            rows.append(pair.row(RECALL_AT_90, k, methodcaller("recall_at", NINE_OF_TEN, k), drawn, RECALL_AT_90))
+            if exploratory:
+                rows.append(pair.row("recall", k, methodcaller("recall", k), drawn, "recall@default"))
+                rows.append(pair.row("auprc", k, methodcaller("auprc", k), drawn, "auprc"))
+                rows.append(pair.row(RECALL_AT_90, k, methodcaller("recall_at", NINE_OF_TEN, k), drawn, RECALL_AT_90))
             if name in family:
                 row = pair.row(PRIMARY, k, methodcaller("recall_at", at, k), drawn, PRIMARY)
                 rows.append(row | pair.primary(row, k, at, rule, permutations))
@@ -119,26 +125,48 @@ class _Version:
     def __init__(self, predictions: Predictions) -> None:
         self.task, self.seed = predictions.task, predictions.seed
         self.draws = Resampled(predictions)
-        self.target, self.prob = predictions.target, predictions.prob
+        self.target, self.prob = self.draws.target, self.draws.prob
         alarm = decide(self.prob, self.task.kind)
         self.cells = {"default": self.draws.counts(alarm)}
         self.counts = count(self.target, alarm)
+        # Every other arm is compared with the same baseline: what was ranked once is kept.
+        self.auprc = cache(self._auprc)
+        self.point = cache(self._point)
+        self.patients = cache(self._patients)
+
+    @cached_property
+    def macro(self) -> dict[str, float]:
         figures = {name: float(value) for name, value in macro_of(self.counts, self.task.kind).items()}
-        self.macro = figures | macro_areas(self.target, self.prob)
+        return figures | macro_areas(self.target, self.prob)
 
     def recall(self, k: int) -> float:
         return float(self.counts.recall[k])
 
-    def auprc(self, k: int) -> float:
+    def recall_at(self, specificity: float, k: int) -> float:
+        return self.point(specificity, k)[0]
+
+    def slope(self, specificity: float, k: int) -> float:
+        """How many more images of class k are found for one more false alarm, near a specificity.
+
+        A secant of the ROC from half to one and a half times the false alarms.
+        """
+        allowed = 1 - specificity
+        fewer, more = (self.point(1 - times * allowed, k)[:2] for times in (0.5, 1.5))
+        truly, falsely = int(np.sum(self.target[:, k] == 1)), int(np.sum(self.target[:, k] == 0))
+        apart = (fewer[1] - more[1]) * falsely
+        return (more[0] - fewer[0]) * truly / apart if apart > 0 else 0.0
+
+    def _auprc(self, k: int) -> float:
         return auprc(self.target[:, k], self.prob[:, k])
 
-    def recall_at(self, specificity: float, k: int) -> float:
-        return sensitivity_at_specificity(self.target[:, k], self.prob[:, k], specificity)[0]
+    def _point(self, specificity: float, k: int) -> tuple[float, float, float]:
+        return sensitivity_at_specificity(self.target[:, k], self.prob[:, k], specificity)
 
-    def found(self, specificity: float, k: int) -> np.ndarray:
-        """How many images of class k each patient has found at a specificity, `(G,)`."""
-        threshold = sensitivity_at_specificity(self.target[:, k], self.prob[:, k], specificity)[2]
-        return self.draws.per_patient((self.target[:, k] == 1) & (self.prob[:, k] >= threshold))
+    def _patients(self, specificity: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Each patient's images of class k found at a specificity, and those wrongly alarmed, both `(G,)`."""
+        alarm = self.prob[:, k] >= self.point(specificity, k)[2]
+        yes, no = (self.draws.per_patient((self.target[:, k] == truth) & alarm) for truth in (1, 0))
+        return yes, no
 
 
 class _Pair:
@@ -224,8 +252,14 @@ class _Pair:
         declared = {"family": "primary", "specificity": at, "rule": rule}
         if row["difference"] is None:
             return declared
-        ours, theirs = ([version.found(at, k) for version in side] for side in (self.ours, self.theirs))
-        p = swap_test(np.mean(ours, axis=0) - np.mean(theirs, axis=0), permutations, self.seed, self.part, self.arm, k)
+        found, alarms = (
+            np.mean([version.patients(at, k)[which] for version in self.ours], axis=0)
+            - np.mean([version.patients(at, k)[which] for version in self.theirs], axis=0)
+            for which in (0, 1)
+        )
+        slope = float(np.mean([version.slope(at, k) for version in (*self.ours, *self.theirs)]))
+        names = (self.seed, self.part, self.arm, k)
+        p = max(swap_test(found, permutations, *names), swap_test(found - slope * alarms, permutations, *names))
         return declared | {"p": p, "method": row["method"] + "; p by swaps within patients, given these seeds"}
 
     def _second_level(self, ours: list[np.ndarray], theirs: list[np.ndarray]) -> np.ndarray:

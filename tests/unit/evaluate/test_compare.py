@@ -202,3 +202,47 @@ def test_permuted_arms_are_rejected_at_most_at_the_nominal_rate() -> None:
         rows = compare(arms, baseline="a", part="val", resamples=5, permutations=200, seed=run)
         rejected += sum(row["p_adjusted"] <= 0.05 for row in rows if row["family"] == "primary")
     assert rejected / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_the_noise_of_matched_thresholds_counts_where_many_patients_have_the_class() -> None:
+    """Equal skill, and as many positive patients as negative ones: swapping found images alone rejects about 20%."""
+    runs, rejected = 120, 0
+    rng = np.random.default_rng(9)
+    patient = np.repeat(np.arange(300), 2)
+    target = np.zeros((600, 2))
+    target[:300, 0] = 1
+    target[:, 1] = np.arange(600) % 2
+    for run in range(runs):
+        arms = {}
+        for arm in "ab":
+            z = rng.normal(size=(300, 2))[patient] + 0.5 * rng.normal(size=(600, 2)) + 1.5 * target - 1
+            arms[arm] = [predictions("independent", target, 1 / (1 + np.exp(-z)), patient, critical=("c0",))]
+        rows = compare(arms, baseline="a", part="val", resamples=3, permutations=200, seed=run, exploratory=False)
+        rejected += sum(row["p"] <= 0.05 for row in rows)
+    assert rejected / runs <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def test_slope_and_patients_at_a_specificity_by_hand() -> None:
+    """Ten negatives at 0.05, 0.15 .. 0.95, four positives at 0.5, 0.72, 0.82, 0.99, and 0.8 of the negatives silent.
+
+    Two false alarms are allowed, so the threshold is 0.82, the lowest score above the third-highest negative: 0.82 and
+    0.99 are found, 0.85 and 0.95 alarm. The slope goes from one false alarm (1 found) to three (3 found): 2 / 2.
+    """
+    negative, positive = np.arange(10) / 10 + 0.05, np.array([0.5, 0.72, 0.82, 0.99])
+    target = np.repeat([0.0, 1.0], [10, 4])[:, None]
+    prob = np.concatenate([negative, positive])[:, None]
+    version = _Version(predictions("independent", target, prob, np.arange(14) // 2))
+    found, alarms = version.patients(0.8, 0)
+    assert found.tolist() == [0, 0, 0, 0, 0, 0, 2]
+    assert alarms.tolist() == [0, 0, 0, 0, 2, 0, 0]
+    assert version.slope(0.8, 0) == pytest.approx((3 - 1) / (3 - 1))
+    # Twice the positives at each score: twice as many are found for one more false alarm.
+    twice = _Version(predictions("independent", np.r_[target, target[10:]], np.r_[prob, prob[10:]]))
+    assert twice.slope(0.8, 0) == pytest.approx(2)
+
+
+def test_the_declared_family_alone_is_the_same() -> None:
+    base = drawn("exclusive", critical=("c0", "c2"))
+    arms = {"a": [base], "b": [noisy(base, 1)]}
+    both = [row for row in compare(arms, baseline="a", part="val", **QUICK) if row["family"] == "primary"]
+    assert compare(arms, baseline="a", part="val", **QUICK, exploratory=False) == both and len(both) == 2
