@@ -131,7 +131,7 @@ def _rows(
             silent = i is None or status != DECIDED or label not in bundle.thresholds
             row[DECISION_PREFIX + label] = None if silent else int(decided.alarm[i, k])
         notes = sorted({one for one in converted[lines] if one})
-        why = why or (f"converted: {', '.join(notes)}" if notes else "")
+        why = "; ".join(part for part in (why, f"converted: {', '.join(notes)}" if notes else "") if part)
         row |= {"status": status, "reason": why, "bundle_sha256": bundle.sha256, "n_images": len(lines)}
         kept = [str(column) for column in given if column not in ("case", "image", bundle.unit_column)]
         row |= {column: pictures[column].iloc[0] if pictures[column].nunique() == 1 else "" for column in kept}
