@@ -74,7 +74,8 @@ def embedded(data: Mapping[str, Any]) -> Markup:
 def starting_points(data: Mapping[str, Any]) -> tuple[Table, Table]:
     """Every class of the arm shown where its sliders start: how well it tells apart, and what follows in use."""
     arm = data["arms"][0]
-    told, used = [], []
+    told: list[Sequence[str] | Row] = []
+    used: list[Sequence[str] | Row] = []
     for named, record in zip(data["classes"], arm["classes"], strict=True):
         label = named["label"]
         if "why" in record:
