@@ -162,6 +162,9 @@ def test_several_models_are_compared_in_pairs(tmp_path: Path, cli: Cli) -> None:
         (("--unit", "image", "--unit-column", "sex"), "--unit image with --unit-column"),
         (("--baseline", "x"), "--baseline x"),
         (("--unit", "lesion"), "no column 'lesion'"),
+        (("--group", "label"), "holds labels or scores"),
+        (("--out", "t.yaml/deeper"), "t.yaml is a file"),
+        (("--costs", "huge.yaml"), "is not a number"),
         (("--unit", "patient", "--unit-column", "sex"), "several values of patient_id"),
     ],
 )
@@ -170,8 +173,9 @@ def test_options_that_do_not_fit(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     make(Path("m.csv"), n=40), make(Path("v.csv"), n=40, first=1000)
+    Path("huge.yaml").write_text(f"missed: {{mel: {'9' * 400}}}\n", encoding="utf-8")
     Path("t.yaml").write_text("mel: {sensitivity: 0.9}\n", encoding="utf-8")
-    answer = cli("score", "m.csv", *options, "--out", "out")
+    answer = cli("score", "m.csv", "--out", "out", *options)
     assert answer.code in (2, 3) and words in answer.err and "why:" in answer.err and "remedy:" in answer.err
     assert not Path("out").exists()
 

@@ -33,3 +33,20 @@ def test_34_subgroups_by_a_column_that_is_not_there(copied: Path, cli: Cli, comm
     for word in ("RS-C34", "study.yaml", "decision.subgroups", "no column 'diamter_mm'", "did you mean 'diameter_mm'?"):
         assert word in answer.err
     assert "why:" in answer.err and "remedy:" in answer.err
+
+
+def test_the_gallery_has_pictures_only_on_request(copied: Path, cli: Cli) -> None:
+    cases = [str(case) for case in pd.read_csv(copied / "data/manifest.csv", dtype=str)["case"]]
+    page = copied / "report/report.html"
+    assert cli("report", copied).code == 0
+    plain = page.read_text(encoding="utf-8")
+    assert "Cases to look at" in plain and "data:image/jpeg" not in plain
+    answer = cli("report", copied, "--thumbnails")
+    assert answer.code == 0, answer.err
+    pictured = page.read_text(encoding="utf-8")
+    key = pd.read_csv(copied / "report/gallery_key.csv", dtype=str)
+    assert 0 < pictured.count("data:image/jpeg;base64,") <= len(key)
+    assert set(key["case"]) <= set(cases) and key["pseudonym"].is_unique
+    for section in (plain, pictured):
+        shown = section[section.index('id="failures"') :].partition("</section>")[0]
+        assert not [case for case in cases if case in shown], "no id of a case stands in the gallery"

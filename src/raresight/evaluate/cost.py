@@ -13,6 +13,7 @@ import numpy as np
 from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.evaluate.cost_matrix import matrix_problems
 
+LARGEST = 1e300  # an integer of YAML may be larger than any float
 KEYS = ("missed", "prevalence", "matrix", "referral")
 
 
@@ -123,7 +124,7 @@ def _entry_problems(
     place = f"costs.{entry}.{name}"
     if name not in classes:
         return [_problem("RS-C33", file, place, f"'{name}' is not a class", _did_you_mean(name, classes))]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         return [_problem("RS-C37", file, place, f"{value!r} is not a number", "write a positive number")]
     if entry == "missed" and value <= 0:
         found = f"a cost of {value:g} makes missing '{name}' free or a gain"
@@ -140,7 +141,7 @@ def _entry_problems(
 
 def _referral_problems(costs: Any, file: str) -> list[Problem]:
     value = costs.get("referral") if isinstance(costs, Mapping) else getattr(costs, "referral", None)
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < np.inf):
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST):
         return []
     found = f"a referral that costs {value!r}: a human's look is not free"
     return [_problem("RS-C37", file, "costs.referral", found, "write a cost above 0, in false alarms, or leave it out")]

@@ -166,7 +166,7 @@ def _square(rows: Sequence[Any], classes: Sequence[str], file: str) -> list[Prob
 
 
 def _price(price: Any, place: str, file: str) -> list[Problem]:
-    number = isinstance(price, int | float) and not isinstance(price, bool) and np.isfinite(price)
+    number = isinstance(price, int | float) and not isinstance(price, bool) and abs(price) < 1e300
     if number and price >= 0:
         return []
     found = f"a cost of {price:g}: an error would be a gain" if number else f"{price!r} is not a number"

@@ -22,6 +22,7 @@ from raresight.verbs.score_files import (
     mismatch,
     names,
     prior_shift,
+    refuse_places,
     refuse_shared_rows,
     shared_patients,
     with_critical,
@@ -106,7 +107,7 @@ def score(
 
     say = (progress or Silent()).say
     _refuse_unfit(tests, val, thresholds, train_prior, floors)
-    unit_of = Unit.of(unit, unit_column, aggregate, group)
+    refuse_places(out, group)
     renamed = mapping(columns) if columns else None
     waived = one_image_per_patient
 
@@ -129,7 +130,7 @@ def score(
         decision=decision,
         shift=prior_shift(train_prior, task) if train_prior else None,
         frozen=frozen_thresholds(thresholds, task) if thresholds else None,
-        unit=unit_of,
+        unit=Unit.of(unit, unit_column, aggregate, group),
         subgroups=subgroups,
         resamples=resamples,
     )

@@ -12,7 +12,7 @@ import yaml
 
 from raresight.core.errors import ConfigError, GateError, Problem, listed
 from raresight.core.files import read_json
-from raresight.core.predictions import Predictions
+from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
 from raresight.core.task import Task
 
 
@@ -54,6 +54,15 @@ def names(paths: Sequence[Path]) -> list[str]:
     if twice:
         raise mismatch(f"given twice: {listed(twice)}", "give every model's file once")
     return found
+
+
+def refuse_places(out: Path, group: str) -> None:
+    """Refuse a folder to write to that is a file, and groups that are labels or scores."""
+    blocked = next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None)
+    if blocked is not None:
+        raise mismatch(f"--out {out}: {blocked} is a file", "name a folder")
+    if group == "label" or group.startswith(("label_", PROB_PREFIX, LOGIT_PREFIX)):
+        raise mismatch(f"--group {group}, which holds labels or scores", "name the column of patient ids")
 
 
 def refuse_shared_rows(val: Predictions, test: Predictions, file: str, *, waived: bool = False) -> None:
