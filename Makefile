@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-methods study-severity study-noise study-coverage study-null mutants clean
+.PHONY: setup demo test lint docs bench bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-methods study-severity study-noise study-nih-score study-coverage study-null mutants clean
 
 setup: $(READY)
 
@@ -80,6 +80,10 @@ bench: setup
 
 bench-smote: setup
 	$(BIN)/python benchmarks/smote.py --table $(STUDIES)/smote.md
+
+# Made-up scores over the real table of labels, at full size.
+study-nih-score: setup
+	$(BIN)/python benchmarks/nih_score.py $(DATA) --table $(STUDIES)/nih-score.md
 
 bench-bootstrap: setup
 	$(BIN)/python benchmarks/bootstrap_speed.py --table $(STUDIES)/bootstrap.md
