@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raresight.evaluate.calibration_verdict import poorly_calibrated
 from raresight.report.content import ArmResult, Content
 from raresight.report.limitation import Limitation
 from raresight.report.words import class_name, listing
@@ -12,20 +13,18 @@ def decision_limits(content: Content, arm: ArmResult) -> list[Limitation]:
 
 
 def _probabilities(content: Content, arm: ArmResult) -> list[Limitation]:
-    """Watched classes whose expected and observed counts disagree with certainty."""
-    off = []
-    for name in content.watched:
-        ratio = arm.find("expected_observed_ratio", name)
-        if ratio is not None and ratio.low is not None and ratio.high is not None and not ratio.low <= 1 <= ratio.high:
-            off.append(class_name(name))
-    if not off:
+    """Watched classes whose probabilities mislead, by the rule of the section on reliability."""
+    shown = [row for row in arm.estimates if row.seed == arm.shown_seed]
+    poor = poorly_calibrated(shown, rarer_than=1)
+    told = [f"{class_name(name)}: {poor[name]}" for name in content.watched if name in poor]
+    if not told:
         return []
     return [
         Limitation(
             "poorly_calibrated",
             38,
-            f"Probabilities of {listing(off)} do not mean what they say.",
-            "They announce clearly more or fewer cases than there are; trust ranks and alarms, not probabilities.",
+            f"Probabilities of {listing([class_name(name) for name in content.watched if name in poor])} mislead.",
+            f"{'; '.join(told)}. Trust ranks and alarms rather than probabilities.",
         )
     ]
 
