@@ -195,6 +195,7 @@ def test_sets_that_fall_short_are_named() -> None:
 def test_probabilities_that_mislead_are_a_limitation() -> None:
     def told(low: float, high: float) -> set[str]:
         row = Estimate(metric="expected_observed_ratio", class_="rare", value=(low + high) / 2, low=low, high=high)
+        row = replace(row, prevalence=0.01)
         content = Content(task=replace(TASK, critical=("rare",)), arms=(ArmResult("m", estimates=(row,)),))
         return {one.key for one in decision_limits(content, content.arms[0])}
 
