@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-methods study-severity study-noise study-nih-score study-coverage study-null mutants clean
+.PHONY: setup demo test lint docs bench bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-severity study-noise study-nih-score study-coverage study-null mutants clean
 
 setup: $(READY)
 
@@ -52,6 +52,10 @@ study-pneumonia: setup
 study-faithfulness: setup
 	$(BIN)/python benchmarks/faithfulness_study.py $(DATA)/ham10000 $(STUDIES)/faithfulness \
 		--table $(STUDIES)/faithfulness.md --figure $(STUDIES)/faithfulness.svg
+
+# From the opened test part of the study of the line (make study-ham10000 first); trains nothing.
+study-decisions: setup
+	$(BIN)/python benchmarks/decisions_study.py $(STUDIES)/ham10000 --table $(STUDIES)/decisions.md
 
 study-methods: setup
 	$(BIN)/python benchmarks/methods_study.py $(DATA)/ham10000 $(STUDIES)/methods --table $(STUDIES)/methods.md
