@@ -215,6 +215,8 @@ def test_adasyn_shares_by_hand() -> None:
     assert adasyn._apportion(torch.tensor([0.5, 0.0, 1.0]), 4).tolist() == [1, 0, 3]
     assert adasyn._apportion(torch.tensor([1.0, 1.0, 1.0]), 3).tolist() == [1, 1, 1]
     assert adasyn._apportion(torch.tensor([1.0, 1.0, 1.0]), 5).tolist() == [2, 2, 1]
+    assert adasyn._apportion(torch.tensor([1.0, 1.0, 1.0]) / 3, 3).tolist() == [1, 1, 1]  # a third is no binary number
+    assert adasyn._apportion(torch.tensor([0.1, 0.2, 0.7]), 10).tolist() == [1, 2, 7]
 
 
 # edges, each said and none silent
@@ -283,6 +285,9 @@ def test_borderline_without_a_case_in_danger_repeats_and_says_so() -> None:
     rows = some(noise, alone, torch.eye(2)[[0] * 80 + [1] * 2])
     assert rows.gap.abs().max() == 0
     assert "all are noise, with no neighbour of their own class" in noise.findings()[0]
+    alone[41] = alone[80] + 0.01  # these two are now nearest to each other, so safe; 81 is noise
+    run(mixed := BorderlineSMOTE(m=1, target=0.1), alone, torch.eye(2)[[0] * 41 + [1] + [0] * 38 + [1] * 2])
+    assert "(all are safe or noise)" in mixed.findings()[0]
     run(method, *clouds((90, 30)))
     assert method.findings() == []  # said of these data, not of the last ones
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from raresight.core.task import Kind, Task
 from raresight.strategies import Stack
+from raresight.strategies.features import safety as module
 from raresight.strategies.features.safety import safety
 from raresight.strategies.features.smote import SMOTE
 from raresight.strategies.strategy import Facts, SyntheticRows
@@ -126,6 +127,22 @@ def test_of_many_points_some_are_asked_and_the_error_is_said() -> None:
     assert abs(q - whole["unsafe_synthetic"]) < 4 * errors[1]
     assert part["n_synthetic"] == 600
     assert ask(z, y, rows, at_most=600)[0]["standard_error"] == 0
+
+
+def test_as_many_as_may_be_asked_are_asked_in_their_order_without_a_draw() -> None:
+    rows, one, other = torch.tensor([5, 3, 9]), rng(), rng()
+    assert module._some(rows, 3, one) is rows
+    assert torch.equal(one.get_state(), other.get_state())
+    assert set(module._some(rows, 2, one).tolist()) < {3, 5, 9}
+
+
+def test_a_synthetic_label_behind_its_mask_is_no_case() -> None:
+    z = torch.arange(8.0).unsqueeze(1)
+    y = torch.tensor([[1.0, 0], [1, 1], [0, 1], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]])
+    rows = recipes([0, 1, 1], [1, 0, 2], [0.5, 0.25, 0.5], torch.tensor([[1.0, 1], [1, 0], [1, 1]]))
+    rows.mask[0, 1] = rows.mask[2, 0] = 0
+    asked = ask(z, y, rows, kind="independent", k=2)
+    assert [(found["class"], found["n_synthetic"]) for found in asked] == [("a", 2), ("b", 1)]
 
 
 def test_unknown_labels_are_no_evidence() -> None:

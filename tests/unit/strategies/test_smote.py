@@ -13,9 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from raresight.core.errors import ConfigError
-from raresight.strategies.features import neighbours, shortlist, smote
-from raresight.strategies.features.neighbours import nearest_rows, neighbours_within
-from raresight.strategies.features.shortlist import Shortlist
+from raresight.strategies.features import smote
+from raresight.strategies.features.neighbours import neighbours_within
 from raresight.strategies.features.smote import SMOTE
 from raresight.strategies.strategy import Facts, SyntheticRows
 
@@ -51,122 +50,6 @@ def shift(method: SMOTE) -> Tensor:
 
 def points(z: Tensor, rows: SyntheticRows) -> Tensor:
     return z[rows.base] + rows.gap.view(-1, 1) * (z[rows.neighbour] - z[rows.base])
-
-
-# neighbours
-
-
-@pytest.mark.parametrize("offset", [0.0, 1000.0])  # far from the origin the fast distances lose digits
-@pytest.mark.parametrize("block", [2048, 16])
-def test_neighbours_are_those_of_scikit_learn(offset: float, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "BLOCK", block)
-    z = torch.randn(150, 12, generator=rng()) + offset
-    rows = torch.randperm(150, generator=rng(1))[:90]
-    found = neighbours_within(z, rows, 5)
-    # asked without arguments, scikit-learn does not count a point as its own neighbour
-    theirs = NearestNeighbors(n_neighbors=5).fit(z[rows].double().numpy()).kneighbors(return_distance=False)
-    assert np.array_equal(found.numpy(), rows.numpy()[theirs])
-
-
-@pytest.mark.parametrize("block", [512, 300])
-def test_neighbours_of_many_rows_are_those_of_scikit_learn(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wide enough that only the smallest of each strand is ranked first; the last block and strand are odd ones."""
-    monkeypatch.setattr(neighbours, "BLOCK", block)
-    z = torch.randn(901, 6, generator=rng()).exp()  # skewed: a few rows are near to many
-    rows, among = torch.randperm(901, generator=rng(1))[:805], torch.randperm(901, generator=rng(2))[:777]
-    within = neighbours_within(z, rows, 5)
-    theirs = NearestNeighbors(n_neighbors=5).fit(z[rows].double().numpy()).kneighbors(return_distance=False)
-    assert np.array_equal(within.numpy(), rows.numpy()[theirs])
-    row, distance = nearest_rows(z[rows] + 0.01, z, among, 7, exclude=torch.empty((805, 0), dtype=torch.int64))
-    search = NearestNeighbors(n_neighbors=7).fit(z[among].double().numpy())
-    far, theirs = search.kneighbors((z[rows] + 0.01).double().numpy())
-    assert np.array_equal(row.numpy(), among.numpy()[theirs])
-    np.testing.assert_allclose(distance.numpy(), far, rtol=1e-5)
-
-
-@pytest.mark.parametrize("precision", ["highest", "medium"])
-def test_no_neighbour_is_missed_where_rounding_hides_it(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tight groups far apart, and copies: their distances drown in the rounding of |q|^2 + |z|^2 - 2 q.z."""
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
-    centre = torch.randn(4, 9, generator=rng()) * 300
-    z = centre[torch.arange(400) % 4] + torch.randn(400, 9, generator=rng(1)) * 2.0**-6
-    z[40:80] = z[4]  # more copies than candidates
-    rows = torch.arange(400)
-    found = neighbours_within(z, rows, 5)
-    theirs, _ = NearestNeighbors(n_neighbors=5).fit(z.double().numpy()).kneighbors(return_distance=True)
-    ours = torch.linalg.vector_norm(z.double()[found] - z.double().unsqueeze(1), dim=2)
-    np.testing.assert_allclose(ours.numpy(), theirs, rtol=1e-6, atol=1e-12)
-    assert (found != rows.unsqueeze(1)).all()
-    assert all(len(set(near)) == 5 for near in found.tolist())
-    row, _ = nearest_rows(z[:90], z, rows, 5, exclude=rows[:90].unsqueeze(1))
-    asked = torch.linalg.vector_norm(z.double()[row] - z[:90].double().unsqueeze(1), dim=2)
-    np.testing.assert_allclose(asked.numpy(), theirs[:90], rtol=1e-6, atol=1e-12)
-
-
-def test_what_is_ranked_lies_below_the_distance() -> None:
-    """The bound of the module's text, at the sizes where float32 rounds most, against float64; and not far below."""
-    z = torch.randn(60, 512, generator=rng()) * torch.logspace(-3, 3, 60).unsqueeze(1) + 50
-    places, beyond = neighbours._candidates(z, z, torch.arange(60), z.mean(0), 6)
-    true = torch.cdist(z.double(), z.double()).square()
-    rest = torch.ones(60, 60, dtype=torch.bool).scatter_(1, places, False)
-    least = true.masked_fill(~rest, math.inf).min(1).values
-    norms = (z - z.mean(0)).double().square().sum(1)
-    assert (beyond.double() <= least).all()
-    assert (beyond.double() >= least - 1e-3 * (norms + norms.max())).all()
-    assert neighbours._candidates(z[:2], z, torch.arange(3), z.mean(0), 3)[1].tolist() == [math.inf, math.inf]
-
-
-def test_coarser_products_widen_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = neighbours._rounding(512)
-    assert exact == pytest.approx(2 * 520 * 2.0**-24, rel=1e-4)
-    for precision, unit in (("high", 2.0**-10), ("medium", 2.0**-7)):
-        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda p=precision: p)
-        assert neighbours._rounding(512) == pytest.approx(exact + 2 * unit)
-
-
-@pytest.mark.parametrize("order", ["random", "falling", "rising", "equal"])
-def test_a_shortlist_holds_the_smallest_of_all_blocks(order: str) -> None:
-    values = torch.rand(5, 403, generator=rng())
-    if order != "random":
-        values = values.sort(1, descending=order == "falling").values
-    if order == "equal":
-        values[:] = 1.0
-    kept = Shortlist(5, 7, values.device)
-    for first, block in zip(range(0, 403, 50), values.split(50, dim=1), strict=True):
-        kept.meet(block, first)
-    places = kept.places()
-    ranked = values.sort(1).values
-    assert torch.equal(values.gather(1, places).sort(1).values, ranked[:, :7])
-    assert all(len(set(row)) == 7 for row in places.tolist())
-    assert torch.equal(kept.bar, ranked[:, 6])
-
-
-def test_a_shortlist_that_holds_everything_has_no_bar() -> None:
-    kept = Shortlist(2, 7, torch.device("cpu"))
-    kept.meet(torch.rand(2, 3, generator=rng()), 0)
-    kept.meet(torch.rand(2, 4, generator=rng(1)), 3)
-    assert [sorted(row) for row in kept.places().tolist()] == [list(range(7))] * 2
-    assert kept.bar.tolist() == [math.inf, math.inf]
-
-
-def test_the_smallest_of_strands_are_the_smallest() -> None:
-    """All the smallest values in one strand, in one column of every strand, and in the columns left over."""
-    distance = torch.rand(3, 517, generator=rng()) + 1
-    strands = 517 // shortlist.STRIDE
-    distance[0, 7::strands] = torch.rand(len(distance[0, 7::strands]), generator=rng(1))
-    distance[1, :20] = torch.rand(20, generator=rng(2))
-    distance[2, -6:] = torch.rand(6, generator=rng(3))
-    near, column = shortlist.smallest(distance, 12)
-    assert torch.equal(near, distance.gather(1, column))
-    assert torch.equal(near.sort(1).values, distance.sort(1).values[:, :12])
-    assert all(len(set(row)) == 12 for row in column.tolist())
-
-
-def test_too_few_rows_leave_gaps() -> None:
-    z = torch.tensor([[0.0], [1.0], [3.0]])
-    row, distance = nearest_rows(z[:1], z, torch.arange(3), 4, exclude=torch.tensor([[0]]))
-    assert row.tolist() == [[1, 2, -1, -1]]
-    assert distance.tolist() == [[1.0, 3.0, math.inf, math.inf]]
 
 
 # exclusive labels

@@ -99,23 +99,22 @@ class ADASYN(Strategy):
     def _class_recipes(self, table: FeatureTable, c: int, n: int, rng: torch.Generator) -> Recipes:
         members = table.members(c)
         around = nearest_to_rows(table.z, members, table.judged(c), self.k, group=table.group)
-        without, found = lacking(around, table.positive[:, c])
-        ratio = without.double() / found
-        if not ratio.any():
+        without, _ = lacking(around, table.positive[:, c])  # r_i times the number of neighbours, alike for all
+        if not without.any():
             self.findings_.append(
                 f"{self.name}: class '{table.classes[c]}' has no neighbour of another class; "
                 "its cases share the synthetic rows alike, as in SMOTE"
             )
-            ratio = torch.ones_like(ratio)
-        near = neighbours_within(table.z, members, min(self.k, len(members) - 1), group=table.group)
-        chosen = torch.arange(len(members), device=near.device).repeat_interleave(_apportion(ratio, n))
+            without = torch.ones_like(without)
+        near = neighbours_within(table.z, members, self.k, group=table.group)
+        chosen = torch.arange(len(members), device=near.device).repeat_interleave(_apportion(without.double(), n))
         return recipes.between(members, near, chosen, rng)
 
 
 def _apportion(ratio: Tensor, n: int) -> Tensor:
     """Whole numbers in proportion to `ratio`, summing to `n`: rounded down, the rest to the largest remainders."""
     due = n * ratio / ratio.sum()
-    whole_part = (due + 1e-9).floor()  # 3 * (1 / 3) is due whole
+    whole_part = due.floor()
     rest = n - int(whole_part.sum())
     largest = (due - whole_part).argsort(descending=True, stable=True)[:rest]
     return whole_part.long().index_add(0, largest, torch.ones_like(largest))

@@ -90,9 +90,9 @@ def _candidates(query: Tensor, z: Tensor, among: Tensor, centre: Tensor, n: int)
     kept = 1 - _rounding(z.shape[1])
     centred = query.float() - centre
     near = Shortlist(len(query), n, z.device)
-    for part in torch.arange(len(among), device=z.device).split(BLOCK):
-        row = z.index_select(0, among[part]).float().sub_(centre)
-        near.meet(torch.addmm(kept * row.square().sum(1), centred, row.T, alpha=-2), int(part[0]))  # same order
+    for first in range(0, len(among), BLOCK):
+        row = z.index_select(0, among[first : first + BLOCK]).float().sub_(centre)
+        near.meet(torch.addmm(kept * row.square().sum(1), centred, row.T, alpha=-2), first)  # same order
     places = near.places()
     return places, near.bar + kept * centred.square().sum(1)
 
@@ -109,9 +109,10 @@ def _candidates_within(z: Tensor, rows: Tensor, n: int) -> list[Shortlist]:
 
     for first in range(0, len(blocks), AHEAD):
         here = [centred(block) for block in blocks[first : first + AHEAD]]
-        for j in range(first, len(blocks)):
-            other, other_square = here[j - first] if j - first < len(here) else centred(blocks[j])
-            for i, (one, square) in enumerate(here[: j - first + 1], first):
+        for ahead, block in enumerate(blocks[first:]):
+            other, other_square = here[ahead] if ahead < len(here) else centred(block)
+            j = first + ahead
+            for i, (one, square) in enumerate(here[: ahead + 1], first):
                 bound = torch.addmm(other_square, one, other.T, alpha=-2).add_(square.unsqueeze(1))
                 lists[i].meet(bound, j * BLOCK)
                 if i != j:
@@ -143,10 +144,9 @@ def _sure(
 def _measured_all(query: Tensor, z: Tensor, among: Tensor, n: int) -> Tensor:
     """Places in `among` of the `n` rows at the smallest distances, each measured by its differences: `(Q, n)`."""
     near = Shortlist(len(query), n, z.device)
-    for part in torch.arange(len(among), device=z.device).split(BLOCK):
-        row = z.index_select(0, among[part]).float()
-        distance = torch.cdist(query.float(), row, compute_mode="donot_use_mm_for_euclid_dist")
-        near.meet(distance, int(part[0]))
+    for first in range(0, len(among), BLOCK):
+        row = z.index_select(0, among[first : first + BLOCK]).float()
+        near.meet(torch.cdist(query.float(), row, compute_mode="donot_use_mm_for_euclid_dist"), first)
     return near.places()
 
 

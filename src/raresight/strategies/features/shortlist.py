@@ -43,9 +43,9 @@ class Shortlist:
         return self.place.long()
 
     def _cut(self) -> None:
-        if self.value.shape[1] > self.n:
-            self.value, order = self.value.topk(self.n, largest=False, sorted=False)
-            self.place = self.place.gather(1, order)
+        n = min(self.n, self.value.shape[1])
+        self.value, order = self.value.topk(n, largest=False, sorted=False)
+        self.place = self.place.gather(1, order)
 
 
 def smallest(values: Tensor, n: int) -> tuple[Tensor, Tensor]:
@@ -63,9 +63,8 @@ def smallest(values: Tensor, n: int) -> tuple[Tensor, Tensor]:
     strand = minima.topk(n, largest=False, sorted=False).indices
     offset = torch.arange(0, whole, strands, device=values.device)
     column = (strand.unsqueeze(2) + offset).flatten(1)
-    if whole < width:
-        rest = torch.arange(whole, width, device=values.device).expand(len(values), -1)
-        column = torch.cat((column, rest), 1)
+    rest = torch.arange(whole, width, device=values.device).expand(len(values), -1)
+    column = torch.cat((column, rest), 1)
     near, order = values.gather(1, column).topk(n, largest=False, sorted=False)
     return near, column.gather(1, order)
 

@@ -94,7 +94,7 @@ class SMOTE(Strategy):
 
         def draw(c: int, n: int) -> Recipes:
             members = table.members(c)
-            near = neighbours_within(z, members, min(self.k, len(members) - 1), group=table.group)
+            near = neighbours_within(z, members, self.k, group=table.group)
             return recipes.between(members, near, recipes.evenly(len(members), n, rng, z.device), rng)
 
         rows = recipes.fill(table, self.share, draw)
