@@ -62,9 +62,9 @@ def test_values_are_ranked_only_where_their_strand_may_hold_one(
     asked: list[int] = []
     topk = Tensor.topk
 
-    def counted(values: Tensor, *given: int, **settings: bool) -> tuple[Tensor, Tensor]:
+    def counted(values: Tensor, n: int, *, largest: bool, sorted: bool) -> tuple[Tensor, Tensor]:
         asked.append(values.shape[1])
-        return topk(values, *given, **settings)
+        return topk(values, n, largest=largest, sorted=sorted)
 
     monkeypatch.setattr(Tensor, "topk", counted)
     values = torch.rand(4, strands * shortlist.STRIDE, generator=rng())
