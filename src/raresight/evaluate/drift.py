@@ -6,6 +6,7 @@ show is drawn from the two samples pooled, each with its effective size: several
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -87,9 +88,9 @@ def score_drift(
     """Stability index and Kolmogorov-Smirnov distance of a class's scores against the reference, with null bands.
 
     The index runs over at most ten bins of equal reference shares (half a case is added to each bin), the distance is
-    max_j |F_a(e_j) - F_e(e_j)| over the edges. The band's end is the 95% quantile, and p the share, of `DRAWS` pairs of
-    samples from the pooled shares, of the two effective sizes. `look` where either p is at most `level`; otherwise
-    `cannot be said with so few` where the band reaches `LARGE`, else `steady`.
+    max_j |F_a(e_j) - F_e(e_j)| over the edges. The band's end is the 95% quantile, and p the share, of pairs of samples
+    (`DRAWS`, or more where `level` is small) from the pooled shares, of the two effective sizes. `look` where either p
+    is at most `level`/2; otherwise `cannot be said with so few` where the band reaches `LARGE`, else `steady`.
     """
     edges, e = np.asarray(was["edges"], dtype=np.float64), np.asarray(was["shares"], dtype=np.float64)
     if not len(score):
@@ -99,12 +100,14 @@ def score_drift(
     coarse = np.minimum((COARSE * (np.cumsum(e) - e / 2)).astype(int), COARSE - 1)
     coarse = np.unique(coarse, return_inverse=True)[1]
     pooled = (n * a + m * e) / (n + m)
-    a_null, e_null = (rng.multinomial(max(1, round(size)), pooled, DRAWS) / max(1, round(size)) for size in (n, m))
+    a_null, e_null = (
+        rng.multinomial(max(1, round(size)), pooled, _draws(level)) / max(1, round(size)) for size in (n, m)
+    )
     psi, ks = _index(a, e, coarse, n, m), _distance(a, e)
     psi_null, ks_null = _index(a_null, e_null, coarse, n, m), _distance(a_null, e_null)
     psi_p, ks_p = _p(psi, psi_null), _p(ks, ks_null)
     band = float(np.quantile(psi_null, 0.95))
-    moved = min(psi_p, ks_p) <= level
+    moved = 2 * min(psi_p, ks_p) <= level  # two figures, and either may speak
     verdict: Verdict = "look" if moved else "cannot be said with so few" if band > LARGE else "steady"
     return {
         "psi": float(psi),
@@ -126,7 +129,7 @@ def alarm_drift(
 ) -> dict[str, Any]:
     """Alarms per 1,000 now and at validation, each with its interval, and whether chance explains the difference.
 
-    p is the share of `DRAWS` pairs of samples from the pooled rate that differ as much. `cannot be said with so few`
+    p is the share of pairs of samples from the pooled rate that differ as much. `cannot be said with so few`
     where chance alone could double the rate of validation, or hide it.
     """
     if not len(alarm):
@@ -134,7 +137,7 @@ def alarm_drift(
     now, before = _share(alarm, patient), was["alarms"]
     n, m = effective_size(alarm.astype(int), patient), float(before["effective_n"])
     pooled = (n * now["value"] + m * before["value"]) / (n + m)
-    drawn = [rng.binomial(max(1, round(size)), pooled, DRAWS) / max(1, round(size)) for size in (n, m)]
+    drawn = [rng.binomial(max(1, round(size)), pooled, _draws(level)) / max(1, round(size)) for size in (n, m)]
     apart, null = abs(now["value"] - before["value"]), np.abs(drawn[0] - drawn[1])
     p, band = _p(apart, null), float(np.quantile(null, 0.95))
     few = band >= max(before["value"], 1 / m)
@@ -153,6 +156,10 @@ def _index(a: np.ndarray, e: np.ndarray, coarse: np.ndarray, n: float, m: float)
 
 def _distance(a: np.ndarray, e: np.ndarray) -> np.ndarray:
     return np.abs(np.cumsum(a, axis=-1) - np.cumsum(e, axis=-1)).max(axis=-1)
+
+
+def _draws(level: float) -> int:
+    return max(DRAWS, math.ceil(8 / level))  # fewer would hardly reach a p as small as that
 
 
 def _p(seen: float | np.ndarray, null: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from raresight.core.binomial import wilson
 from raresight.core.bundle import Bundle
 from raresight.core.errors import DataError, Problem, listed
 from raresight.core.files import write_json, write_text
@@ -16,7 +17,8 @@ from raresight.core.predictions import PROB_PREFIX
 from raresight.core.seeds import numpy_rng
 from raresight.verbs.predict import DECIDED, INVALID, REFER, TIMES
 
-FAMILY = 0.05  # chance of one false "look" over all classes and figures of a batch
+FAMILY = 0.05  # chance of one false "look" over all classes and figures of a batch, at most
+FIGURES = 3  # scores, alarms, prevalence
 WHOLE = "all"
 
 
@@ -106,8 +108,8 @@ def _batch(bundle: Bundle, name: str, table: pd.DataFrame) -> dict[str, Any]:
     scored = table[table[columns].notna().all(axis=1).to_numpy()]
     prob, patient = scored[columns].to_numpy(dtype=np.float64), scored["patient_id"].to_numpy(dtype=object).astype(str)
     alarm = decide(prob, task.kind, threshold_array(bundle.thresholds, task.classes))
-    level = FAMILY / (2 * task.n_classes)
-    common = _prevalence(bundle, name, prob, patient)
+    level = FAMILY / (FIGURES * task.n_classes)
+    common = _prevalence(bundle, prob, patient, level)
     classes = {}
     for k, label in enumerate(task.classes):
         was, draw = reference[label], numpy_rng("monitor", bundle.sha256, name, label)
@@ -127,31 +129,34 @@ def _batch(bundle: Bundle, name: str, table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _prevalence(bundle: Bundle, batch: str, prob: np.ndarray, patient: np.ndarray) -> dict[str, dict[str, Any]]:
+def _prevalence(bundle: Bundle, prob: np.ndarray, patient: np.ndarray, level: float) -> dict[str, dict[str, Any]]:
     """What the scores say about how common each class is, beside validation's share; refused where they cannot tell."""
     from raresight.evaluate.label_shift import prevalence
 
     task, reference = bundle.task, bundle.facts["reference"]["classes"]
     prior = np.array([reference[name]["prevalence"]["value"] for name in task.classes])
-    rng = numpy_rng("monitor", bundle.sha256, batch, "prevalence")
-    rows: dict[str, dict[str, Any]] = {}
+
+    def asked(prob: np.ndarray, prior: np.ndarray, means: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+        return prevalence(prob, prior, means, patient), prevalence(prob, prior, means, patient, level=1 - level)
+
     if task.kind == "exclusive":
         blank = [np.nan] * task.n_classes
         means = np.array([reference[name]["mean_score"] or blank for name in task.classes], dtype=np.float64)
-        found = prevalence(prob, prior, means, patient, rng)
-        values = {name: k for k, name in enumerate(task.classes)}
-        rows = {name: {key: _at(found[key], k) for key in ("value", "low", "high")} for name, k in values.items()}
+        together = asked(prob, prior, means)
+    rows: dict[str, dict[str, Any]] = {}
     for k, name in enumerate(task.classes):
-        if task.kind == "independent":
-            both = reference[name]["mean_score"]
+        was, at = reference[name]["prevalence"], k
+        if task.kind == "exclusive":
+            found, strict = together
+        else:
+            both, at = reference[name]["mean_score"], 0
             means = np.array([[np.nan if m is None else m, np.nan if m is None else 1 - m] for m in both])
             pair, share = np.stack([prob[:, k], 1 - prob[:, k]], axis=1), np.array([prior[k], 1 - prior[k]])
-            found = prevalence(pair, share, means, patient, rng)
-            rows[name] = {key: _at(found[key], 0) for key in ("value", "low", "high")}
-        was = reference[name]["prevalence"]
-        reason = found["reason"] or ("" if rows[name]["value"] is not None else "no case of it was seen at validation")
-        rows[name] |= {"then": {key: was[key] for key in ("value", "low", "high")}, "reason": reason}
-        rows[name]["verdict"] = _moved(rows[name], was)
+            found, strict = asked(pair, share, means)
+        row, wider = ({key: _at(one[key], at) for key in ("value", "low", "high")} for one in (found, strict))
+        reason = found["reason"] or ("" if row["value"] is not None else "no case of it was seen at validation")
+        rows[name] = row | {"then": {key: was[key] for key in ("value", "low", "high")}, "reason": reason}
+        rows[name]["verdict"] = _moved(row, wider, was, level)
     return rows
 
 
@@ -159,11 +164,15 @@ def _at(values: list[float] | None, k: int) -> float | None:
     return None if values is None else values[k]
 
 
-def _moved(now: dict[str, Any], was: dict[str, float]) -> str | None:
-    """None where the question is refused; `look` where the two intervals do not meet."""
+def _moved(now: dict[str, Any], wider: dict[str, Any], was: dict[str, float], level: float) -> str | None:
+    """None where the question is refused; `look` where the intervals of now and then, both at 1 - `level`, do not meet.
+
+    `now` has the interval of 95% that is shown, `wider` that of 1 - `level`.
+    """
     if now["value"] is None:
         return None
-    if now["low"] > was["high"] or now["high"] < was["low"]:
+    low, high = wilson(was["value"], was["effective_n"], level=1 - level)
+    if wider["low"] > high or wider["high"] < low:
         return "look"
     wide = now["high"] - now["low"] > max(2 * was["value"], 0.02) and now["high"] > 2 * was["value"]
     return "cannot be said with so few" if wide else "steady"
