@@ -66,8 +66,8 @@ def test_parquet_and_csv_and_logits_say_the_same(tmp_path: Path, cli: Cli) -> No
     )
     for a, b, c in zip(first, second, third, strict=True):
         assert (a["metric"], a["class"]) == (b["metric"], b["class"]) == (c["metric"], c["class"])
-        for other in (b, c):
-            assert a["value"] == (None if other["value"] is None else pytest.approx(other["value"], abs=1e-9))
+        for other in (b, c):  # slopes are found in steps, and logits give probabilities back but for rounding
+            assert a["value"] == (None if other["value"] is None else pytest.approx(other["value"], abs=1e-6))
 
 
 def test_decisions_count_lesions(tmp_path: Path, cli: Cli) -> None:

@@ -236,3 +236,17 @@ def test_a_mean_of_few_patients_excludes_little() -> None:
     one = mean_interval(np.array([1.0]), np.array([0]), (0, 5))
     assert one.low < 0.1 and one.high > 4.8
     assert math.isnan(mean_interval(np.zeros(0), np.zeros(0), (0, 5)).value)
+
+
+def test_bounds_that_are_not_alike_go_where_they_belong() -> None:
+    """Se 0.8 (0.5, 0.9), Sp 0.9 (0.7, 0.96), π 0.1, t 0.2: NB = .08 - .1 * .9/4; below, .1 * .3 and .225 * .2; above,
+    .1 * .1 and .225 * .06."""
+    found = benefit_interval(Interval(0.8, 0.5, 0.9, "", 0, 0), Interval(0.9, 0.7, 0.96, "", 0, 0), 0.1, 0.2)
+    assert found.value == pytest.approx(0.0575)
+    assert found.low == pytest.approx(0.0575 - 0.0540833, abs=1e-6)
+    assert found.high == pytest.approx(0.0575 + 0.0168003, abs=1e-6)
+
+
+def test_a_bound_without_any_alarm_excludes_nothing() -> None:
+    found = deployment(Interval(0.5, 0.0, 1.0, "", 0, 0), Interval(1.0, 1.0, 1.0, "", 0, 0), 0.1)
+    assert found["ppv"] == (1.0, 0.0, 1.0) and found["number_needed_to_read"] == (1.0, 1.0, math.inf)

@@ -19,6 +19,7 @@ from raresight.report.figures.mistaken import mistaken
 from raresight.report.figures.style import Absent, Figure
 from raresight.report.figures.subgroups import subgroup_differences, subgroups
 from raresight.report.limitations import limitations
+from raresight.report.sections import sections
 
 
 def drawn(content: Content, kind: str) -> Figure:
@@ -34,9 +35,11 @@ def test_without_a_request_there_are_pseudonyms_and_no_pictures(opened: Content)
     for kind in kinds:
         made = drawn(opened, kind)
         text = made.caption + made.table.note + "".join("".join(row.cells) for row in made.table.rows)
-        assert made.svg == "" and "--thumbnails" in made.caption
+        assert made.svg == ""
         assert not [one.case for _, one in named if one.case in text], "no id of a case stands in the page"
     assert [row.cells[0] for row in drawn(opened, "missed").table.rows][:2] == ["M1", "M2"]
+    section = next(one for one in sections(opened) if one.key == "failures")
+    assert "--thumbnails" in section.lead, "told once, above all of them"
 
 
 def test_the_key_tells_the_cases(opened: Content) -> None:

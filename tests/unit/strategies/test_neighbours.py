@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -135,19 +136,24 @@ def test_the_centre_is_the_mean_of_the_rows_asked(monkeypatch: pytest.MonkeyPatc
 # whole numbers: squared distances below 2^22 are exact in float32, and so is the order of their roots
 
 
-def shells(offset: int) -> Tensor:
-    """Two far centres, each with 64 rows at squared distances 2^17, 2^17 + 1, ..., shuffled: `(130, 5)` int64."""
+@functools.cache
+def shell() -> Tensor:
+    """A centre, and 64 rows at squared distances 2^17, 2^17 + 1, ... from it: `(65, 5)` int64."""
     draw = np.random.default_rng(0)
-    rows = []
+    rows = [[0, 0, 0, 0, 0]]
     for square in range(2**17, 2**17 + 64):
-        most = draw.integers(-180, 180, (20_000, 4))
+        most = draw.integers(-180, 180, (5_000, 4))
         rest = square - (most**2).sum(1)
         root = np.sqrt(rest.clip(0)).astype(np.int64)
         place = (root**2 == rest).argmax()
         assert root[place] ** 2 == rest[place]
-        rows.append([*most[place], root[place]])
-    shell = torch.tensor([[0, 0, 0, 0, 0], *rows])
-    both = torch.cat((shell + offset, offset * torch.tensor([-1, -1, 1, -1, 1]) - shell))
+        rows.append([*most[place].tolist(), int(root[place])])
+    return torch.tensor(rows)
+
+
+def shells(offset: int) -> Tensor:
+    """Two of them, far apart and shuffled: `(130, 5)` int64."""
+    both = torch.cat((shell() + offset, offset * torch.tensor([-1, -1, 1, -1, 1]) - shell()))
     return both[torch.randperm(130, generator=rng())]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from raresight.core.arm import Arm
 from raresight.core.errors import ConfigError
 from raresight.core.task import Task
-from raresight.evaluate.calibration import corrected
+from raresight.evaluate.recalibrate import calibrated_logits
 from raresight.strategies import ALL, Facts, Stack, Strategy, build
 from raresight.strategies.decisions.prior_correction import PriorCorrection
 from raresight.train.checkpoint import load_weights, save_weights
@@ -137,7 +137,8 @@ def test_calibration_does_not_correct_twice(prevalence: dict[str, float] | None)
         stack = population.stack(*arm)
         implied = stack.implied_prior()
         assert implied is not None
-        tuned = corrected(population.minimum(stack).numpy(), implied.numpy(), 1.0)
+        prior_taken_out = {"method": "none", "shift": implied.tolist(), "temperature": 1.0}
+        tuned = calibrated_logits(population.minimum(stack).numpy(), prior_taken_out, population.kind)
         prob = torch.from_numpy(np.asarray(tuned)).softmax(1)
         torch.testing.assert_close(prob, population.posterior, rtol=0, atol=2e-5)
 
