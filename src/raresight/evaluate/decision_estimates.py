@@ -75,8 +75,8 @@ def decision_estimates(
     own = replace(shared, operating_point=operating)
     if given.get("conformal"):
         found += [_frank(row) for row in conformal.judge(calibrated, given["conformal"], own)]
-    if given.get("refer"):
-        found += [_frank(row) for row in referral.judge(calibrated, thresholds or {}, given["refer"], costs, own)]
+    if referral.hands_over(given, predictions.task):
+        found += [_frank(row) for row in referral.judge(calibrated, thresholds or {}, given, costs, own)]
     return found
 
 

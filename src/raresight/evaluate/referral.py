@@ -12,6 +12,9 @@ import numpy as np
 from raresight.core.errors import GateError, Problem
 from raresight.core.estimate import Estimate
 from raresight.core.predictions import Predictions
+from raresight.core.task import Task
+from raresight.evaluate import conformal
+from raresight.evaluate.calibration import log_odds
 from raresight.evaluate.cost import cost_array, referral_cost
 from raresight.evaluate.counts import threshold_array
 from raresight.evaluate.intervals import rate
@@ -19,6 +22,8 @@ from raresight.evaluate.mean_interval import mean_estimate
 from raresight.evaluate.verdict import few, from_interval, not_estimable
 
 RULE = "a case is referred where a change of the odds by no more than this factor would flip the alarm of a class"
+UNSURE = "too close to a threshold to decide"
+UNLIKE = "no class fits: unlike the cases of validation"
 
 
 def fit(val: Predictions, thresholds: Any, share: float, *, watched: Sequence[str] = ()) -> dict[str, Any] | None:
@@ -70,7 +75,9 @@ def distance(prob: np.ndarray, thresholds: Mapping[str, float], classes: Sequenc
     """
     near = np.full(len(prob), np.inf)
     for name, threshold in thresholds.items():
-        gap = np.abs(_log_odds(prob[:, list(classes).index(name)]) - _log_odds(np.array(threshold)))
+        gap = np.abs(
+            log_odds(prob[:, list(classes).index(name)], "independent") - log_odds(np.array(threshold), "independent")
+        )
         near = np.minimum(near, gap)
     return near
 
@@ -82,10 +89,34 @@ def referred(prob: np.ndarray, fitted: Mapping[str, Any] | None, classes: Sequen
     return np.asarray(distance(prob, fitted["thresholds"], classes) <= float(fitted["width"]))
 
 
+def hands_over(decisions: Mapping[str, Any], task: Task) -> bool:
+    """Whether `decisions` (the content of `thresholds.json`) can refer a case at all."""
+    return bool(decisions.get("refer")) or _may_be_empty(decisions.get("conformal"), task)
+
+
+def handed_over(prob: np.ndarray, decisions: Mapping[str, Any], task: Task) -> np.ndarray:
+    """Why each case goes to a human, `(N,)` of text, empty where the model decides: the one rule of all that refer.
+
+    `UNSURE` in the band of `fit`; else `UNLIKE` for an exclusive case whose conformal set is empty (of independent
+    labels none at all is an ordinary answer). `prob` `(N, K)` calibrated, `decisions` as in `hands_over`.
+    """
+    why = np.full(len(prob), "", dtype=object)
+    if _may_be_empty(decisions.get("conformal"), task):
+        why[~conformal.sets(prob, decisions["conformal"], task.classes).any(axis=1)] = UNLIKE
+    why[referred(prob, decisions.get("refer"), task.classes)] = UNSURE
+    return why
+
+
+def _may_be_empty(fitted: Mapping[str, Any] | None, task: Task) -> bool:
+    if not fitted or task.kind != "exclusive":
+        return False
+    return all(name in fitted["classes"] and not fitted["classes"][name]["always"] for name in task.classes)
+
+
 def judge(
-    predictions: Predictions, thresholds: Any, fitted: Mapping[str, Any], costs: Any, row: Estimate
+    predictions: Predictions, thresholds: Any, decisions: Mapping[str, Any], costs: Any, row: Estimate
 ) -> list[Estimate]:
-    """What referral buys on other patients, and what it costs.
+    """What referral (`handed_over`) buys on other patients, and what it costs.
 
     `share_referred` of all cases; per class with a threshold `recall_decided` and `specificity_decided` (among cases
     that were not referred), `misses_avoided_per_100_referrals` (referred cases that would have been missed, a human
@@ -99,14 +130,21 @@ def judge(
     task, target = predictions.task, predictions.target
     patient = np.unique(predictions.patient.astype(str), return_inverse=True)[1]
     chosen = threshold_array(thresholds, task.classes)
-    away = referred(predictions.prob, fitted, task.classes)
+    why = handed_over(predictions.prob, decisions, task)
+    away = why != ""
     alarm = predictions.prob >= np.where(np.isnan(chosen), np.inf, chosen)[None, :]
-    note = fitted["reason"] or f"at most {fitted['share']:.0%} on validation, around {', '.join(fitted['watched'])}"
+    note = _note(decisions.get("refer"), int((why == UNLIKE).sum()))
     own = replace(row, n_images=len(away), n_patients=len(np.unique(patient)))
     rows = [from_interval(replace(own, metric="share_referred", reason=note), rate(away, patient), "", False)]
     for k in np.flatnonzero(~np.isnan(chosen)):
         rows += _of_class(row, task.classes[k], target[:, k], alarm[:, k], away, patient, float(chosen[k]))
     return rows + _saving(own, target, alarm, away, patient, cost_array(costs, task.classes), referral_cost(costs))
+
+
+def _note(fitted: Mapping[str, Any] | None, unlike: int) -> str:
+    band = fitted or {"reason": "no band around thresholds was asked for"}
+    told = band["reason"] or f"at most {band['share']:.0%} on validation, around {', '.join(band['watched'])}"
+    return f"{told}; {unlike} because no class fits" if unlike else told
 
 
 def _of_class(
@@ -160,11 +198,6 @@ def _saving(
     saving = np.where(away, lost - price, 0.0)[known]
     most = float(np.maximum(missed[counted], 1.0).sum()) - price
     return [mean_estimate(own, saving, patient[known], (-price, max(most, 0.0)))]
-
-
-def _log_odds(p: np.ndarray) -> np.ndarray:
-    inside = np.clip(p, 1e-12, 1 - 1e-12)
-    return np.asarray(np.log(inside) - np.log1p(-inside))
 
 
 def _on_test() -> Problem:

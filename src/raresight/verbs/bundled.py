@@ -15,9 +15,6 @@ from raresight.core.predictions import Predictions, tabulate
 from raresight.core.progress import Silent
 from raresight.verbs.predicting import log_odds
 
-UNSURE = "too close to a threshold to decide"
-UNLIKE = "no class fits: unlike the cases of validation"
-
 
 @dataclass(frozen=True)
 class Seen:
@@ -86,17 +83,9 @@ def decide(bundle: Bundle, units: Predictions) -> Decided:
     from raresight.evaluate.counts import decide as alarms
     from raresight.evaluate.counts import threshold_array
     from raresight.evaluate.recalibrate import calibrate
+    from raresight.evaluate.referral import handed_over
 
     calibrated = calibrate(units, bundle.calibrator)
-    prob, classes = calibrated.prob, bundle.task.classes
-    referred = np.full(len(prob), "", dtype=object)
-    conformal, rule = bundle.operating.get("conformal"), bundle.operating.get("refer")
-    if conformal and bundle.task.kind == "exclusive":  # of independent labels none at all is an ordinary answer
-        from raresight.evaluate.conformal import sets
-
-        referred[~np.asarray(sets(prob, conformal, classes), dtype=bool).any(axis=1)] = UNLIKE
-    if rule:
-        from raresight.evaluate.referral import referred as unsure
-
-        referred[np.asarray(unsure(prob, rule, classes), dtype=bool)] = UNSURE
-    return Decided(calibrated, alarms(prob, bundle.task.kind, threshold_array(bundle.thresholds, classes)), referred)
+    prob, task = calibrated.prob, bundle.task
+    referred = handed_over(prob, bundle.operating, task)
+    return Decided(calibrated, alarms(prob, task.kind, threshold_array(bundle.thresholds, task.classes)), referred)
