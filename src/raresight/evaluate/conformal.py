@@ -25,7 +25,9 @@ def fit(val: Predictions, miscoverage: float = 0.1) -> dict[str, Any]:
     The score of a case for class c is s = 1 - p_c. Each of the n_c patients with the class counts once, by the *worst*
     (highest) score of their cases with it; q_c is the ⌈(n_c + 1)(1 - α)⌉-th smallest of the n_c. The set of a new case
     holds c where 1 - p_c <= q_c. Of new patients with c, who come as those of validation came, at least 1 - α have it
-    in the sets of *all* their cases with it; so the share of cases is covered too.
+    in the sets of *all* their cases with it: on average over such validations, not for each. Of *cases* that is not
+    promised: patients with many may be those that are lost. Scores are taken as not chosen on these very patients; a
+    calibrator and a checkpoint were, which with exclusive labels can cost a little, and `judge` sees it on test.
 
     `val` holds calibrated probabilities; `miscoverage` α in (0, 1). Returns `{miscoverage, score, counted, classes:
     {c: {q, n_patients, needed, always, reason}}}`. A class with fewer than 1/α - 1 patients (9 for 90%, 19 for 95%),
@@ -63,10 +65,11 @@ def sets(prob: np.ndarray, fitted: Mapping[str, Any], classes: Sequence[str]) ->
 def judge(predictions: Predictions, fitted: Mapping[str, Any], row: Estimate) -> list[Estimate]:
     """What the sets are worth on other patients: per class their coverage and mean size, and the mean size of all.
 
-    `conformal_coverage` is the share of cases with the class whose set holds it, `conformal_set_size` the mean number
-    of classes in a set: in cases with the class, and (`class` null) in all cases. `predictions` are calibrated; `row`
-    has the fields that all rows share. Intervals cluster by patient: that of `intervals.rate`, and of `mean_interval`
-    within the smallest and largest size that a set can have. An absent class is not estimable. Coverage of a class that
+    `conformal_coverage` is the share of patients with the class whose sets hold it in all of their cases with it, as
+    `fit` promises, `conformal_set_size` the mean number of classes in a set: in cases with the class, and (`class`
+    null) in all cases. `predictions` are calibrated; `row` has the fields that all rows share. Intervals: that of
+    `intervals.rate` over patients, and for sizes that of `mean_interval`, which clusters by patient, within the
+    smallest and largest size that a set can have. An absent class is not estimable. Coverage of a class that
     is always in the set is 1 by construction, and its reason says so.
     """
     task, target = predictions.task, predictions.target
@@ -85,7 +88,8 @@ def judge(predictions: Predictions, fitted: Mapping[str, Any], row: Estimate) ->
         note = entry["reason"] if entry["always"] else f"{asked:.0%} asked for"
         absent = "" if n else f"no case has '{name}' in this part"
         covered = replace(own, metric=COVERAGE, reason="" if absent else note)
-        rows.append(from_interval(covered, rate(held[yes, k], patient[yes]), absent, True))
+        who, lost = np.unique(patient[yes]), np.unique(patient[yes & ~held[:, k]])
+        rows.append(from_interval(covered, rate(~np.isin(who, lost), who), absent, True))
         rows.append(mean_estimate(replace(own, metric=SET_SIZE), size[yes], patient[yes], span, absent))
     note = f"{int((size == 0).sum())} of {len(size)} sets are empty, {int((size == 1).sum())} hold one class"
     everyone = replace(row, metric=SET_SIZE, n_patients=len(np.unique(patient)), n_images=len(size), reason=note)

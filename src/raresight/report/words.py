@@ -34,7 +34,7 @@ METRICS = {
     "npv_at_prevalence": "negative predictive value at the prevalence in use",
     "number_needed_to_read": "alarms to read for one case",
     "misses_per_100000": "missed per 100,000",
-    "conformal_coverage": "true class in the set",
+    "conformal_coverage": "patients whose sets all hold it",
     "conformal_set_size": "classes in the set",
     "share_referred": "share referred to a human",
     "recall_decided": "sensitivity among the decided",

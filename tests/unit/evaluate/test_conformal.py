@@ -143,6 +143,16 @@ def test_judged_on_other_patients_by_hand() -> None:
     assert {r.operating_point for r in rows.values()} == {"frozen"}
 
 
+def test_a_patient_is_covered_in_all_cases_or_not_at_all() -> None:
+    """Held at p >= .5: patient a in three of four cases, b in one of one, c in two of two. Two of three patients."""
+    fitted = {"miscoverage": 0.1, "classes": {"c0": {"q": 0.5, "always": False, "reason": ""}}}
+    p = np.array([0.9, 0.8, 0.7, 0.1, 0.6, 0.9, 0.9])
+    given = predictions("independent", np.ones((7, 1)), p[:, None], patient=list("aaaabcc"), part="test")
+    coverage = judge(given, fitted, ROW)[0]
+    assert coverage.value == pytest.approx(2 / 3) and coverage.low == pytest.approx(0.0943, abs=1e-4)
+    assert coverage.n_patients == 3 and coverage.n_images == 7
+
+
 def test_an_absent_class_has_no_coverage() -> None:
     given = predictions("exclusive", np.array([[1.0, 0], [1, 0]]), np.full((2, 2), 0.5), part="test")
     fitted = fit(drawn("exclusive", k=2), 0.1)

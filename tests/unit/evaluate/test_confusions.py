@@ -57,3 +57,11 @@ def test_a_class_that_is_absent_has_no_confusions_and_cases_are_few() -> None:
     rows = confusions(given)
     assert [(r["true"], r["predicted"], r["n_images"]) for r in rows] == [("c0", "c1", n)]
     assert len(rows[0]["cases"]) == MOST_CASES
+
+
+def test_where_nobody_knows_whether_the_other_is_there_nothing_is_mistaken() -> None:
+    """Four images with c0, all called c1 alone: c1 is absent, unknown, present and unknown there. One of four counts."""
+    target = np.array([[1, 0], [1, np.nan], [1, 1], [1, np.nan], [0, 1], [0, 1], [0, 1], [0, 1]])
+    prob = np.tile([0.1, 0.9], (8, 1))
+    (row,) = [row for row in confusions(predictions("independent", target, prob)) if row["predicted"] == "c1"]
+    assert (row["true"], row["rate"], row["n_images"], row["cases"]) == ("c0", 0.25, 1, ["case0"])

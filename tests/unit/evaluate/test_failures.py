@@ -63,3 +63,10 @@ def test_nothing_is_mistaken_for_an_absent_class() -> None:
     found = failures(predictions("exclusive", target, np.array([[0.6, 0.4]] * 2 + [[0.49, 0.51]])), watched=["c1"])
     assert [(f.kind, f.case) for f in found] == [("confident", "case2")]
     assert failures(predictions("exclusive", np.full((2, 2), np.nan), np.full((2, 2), 0.5)), watched=["c0"]) == []
+
+
+def test_a_label_is_suspect_only_where_another_class_beats_it() -> None:
+    """Mean of c1 among its cases 0.35, of c0 0.45. case0 reaches the first, but its own label is likelier still."""
+    prob = np.array([[0.45, 0.40, 0.15], [0.45, 0.35, 0.20]])
+    found = failures(predictions("exclusive", np.eye(3)[[0, 1]], prob), watched=[])
+    assert [(f.kind, f.case, f.true, f.said) for f in found] == [("suspect", "case1", "c1", "c0")]

@@ -146,3 +146,10 @@ def test_tuning_reads_the_section_of_the_study() -> None:
     same = tune(given, decision={"floors": {"c0": {"sensitivity": 0.9}}})
     assert same.thresholds["c0"] == tuned.thresholds["c0"] and same.refer is None
     assert calibrate(given, tuned.calibrator).prob.shape == (400, 4)
+
+
+def test_youden_weighs_recall_and_specificity_alike() -> None:
+    """J at 0.9 is 1/2 - 0; at 0.4 it is 1 - 4/5. Were recall to count twice, 0.4 would win."""
+    y, p = np.array([1.0, 1, 0, 0, 0, 0, 0]), np.array([0.9, 0.4, 0.8, 0.7, 0.6, 0.5, 0.3])
+    found = choose(y, p, np.arange(7))
+    assert found["threshold"] == pytest.approx(0.85) and found["recall"] == 0.5 and found["n_false_alarms"] == 0

@@ -44,7 +44,7 @@ def conformal(content: Content) -> Figure | Absent:
             interval_mark(left, y, arm.find(COVERAGE, name), BLUE)
             interval_mark(right, y, arm.find(SIZE, name), BLUE)
         percent_axis(left)
-        left.set_title("true class in the set", fontsize=8.5)
+        left.set_title("patients whose sets all hold it", fontsize=8.5)
         right.set_title("classes in the set", fontsize=8.5)
         right.set_xlim(0, max([*sizes, 1.0]) * 1.25)
         right.locator_params(axis="x", nbins=5)
@@ -69,7 +69,7 @@ def conformal(content: Content) -> Figure | Absent:
     )  # fmt: skip
     always = [class_name(n) for n, one in (fitted.get("classes") or {}).items() if one.get("always")]
     held = f" Always in the set, for want of patients: {listing(always)}." if always else ""
-    head = ("Class", "True class in the set", "Classes in the set, when it is there", "Remark")
+    head = ("Class", "Patients whose sets all hold it", "Classes in the set, when it is there", "Remark")
     alt = "Coverage and size of the conformal sets of every class, with intervals. "
     return Figure(
         svg,
