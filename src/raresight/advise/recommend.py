@@ -12,6 +12,7 @@ PER_CLASS = ("recall_at_matched_specificity", "auprc")
 RULE_METRIC = "macro_auprc"
 LEVEL = 0.05
 DEFAULT_POINTS = ("argmax", "0.5")
+TO_CONFIRM = "; drawn from the rows that it is judged on: confirm it on others"
 
 
 def recommend(
@@ -50,9 +51,8 @@ def recommend(
 
 def _confirmable(advice: dict[str, Any]) -> dict[str, Any]:
     """Advice that was drawn from the very rows that it is judged on, and says so."""
-    note = "; drawn from the rows that it is judged on: confirm it on others"
     for entry in [*advice["recommendation"], advice["deploy"]]:
-        entry["reason"] += note
+        entry["reason"] += TO_CONFIRM
     return advice
 
 
@@ -138,7 +138,9 @@ def _deploy(rows: list[Mapping[str, Any]], estimates: Sequence[Estimate], baseli
     if not winners:
         best = max(tested, key=lambda row: row["difference"], default=None)
         closest = f"; closest: {best['arm']} {_gain(best)}" if best else ""
-        reason = f"no arm has a clear gain over '{baseline}' in {measure}{closest}. So keep it, and move its thresholds"
+        reason = (
+            f"nothing is clearly better than '{baseline}' in {measure}{closest}. So keep it, and move its thresholds"
+        )
         return {"arm": baseline, "reason": reason, "rule": rule}
     best = max(winners, key=lambda row: row["difference"])
     reason = f"it has the largest clear gain over '{baseline}' in {measure}: {_gain(best)}"

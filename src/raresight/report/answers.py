@@ -26,7 +26,11 @@ class Bounds:
 
 @dataclass(frozen=True)
 class ClassAnswer:
-    """One critical class in plain words. `found` is None where recall is not estimable; `why` then says so."""
+    """One critical class in plain words. `found` is None where recall is not estimable; `why` then says so.
+
+    `alarms`, `false_alarms` and `right` stand at one prevalence: the one expected in use where it was stated
+    (`assumed`), else that of the data.
+    """
 
     name: str
     label: str
@@ -73,7 +77,7 @@ def _answer(content: Content, arm: ArmResult, name: str) -> ClassAnswer:
         why="" if known else "not computed" if recall is None else recall.reason,
         alarms=alarms,
         false_alarms=false_alarms,
-        right=arm.find("precision", name),
+        right=arm.find("ppv_at_prevalence" if assumed else "precision", name),
         prevalence=prevalence,
         assumed=assumed,
         mistaken=_mistaken(content, arm, name),

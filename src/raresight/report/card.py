@@ -88,7 +88,7 @@ def _data(content: Content) -> list[str]:
     for part in (content.flow or {}).get("parts", []):
         here = f"{many(part['images'], 'image')} of {many(part['patients'], who)}"
         lines.append(f"- {part_name(part['part']).capitalize()}: {here}.")
-    if content.audit is None and not (content.flow or {}).get("parts"):
+    if content.ledger is None and not (content.flow or {}).get("parts"):
         lines.append(f"- Training data: {ASK}; only predictions were given.")
     rows = []
     for name in content.rarest_first:

@@ -131,6 +131,11 @@ class Content:
         return "not computed, because " + self.missing.get(what, WITHOUT_STUDY)
 
     @property
+    def outside(self) -> bool:
+        """Whether every model shown was trained elsewhere, so that a reader knows it as a model and not as an arm."""
+        return bool(self.arms) and all(arm.outside for arm in self.arms)
+
+    @property
     def quick(self) -> bool:
         return self.config is not None and self.config.quick
 

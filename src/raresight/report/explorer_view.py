@@ -76,11 +76,13 @@ def starting_points(data: Mapping[str, Any]) -> tuple[Table, Table]:
     arm = data["arms"][0]
     told: list[Sequence[str] | Row] = []
     used: list[Sequence[str] | Row] = []
+    reasons: list[str] = []
     for named, record in zip(data["classes"], arm["classes"], strict=True):
         label = named["label"]
         if "why" in record:
-            told.append(_blank(label, f"not estimable: {record['why']}", len(RATES)))
-            used.append(_blank(label, f"not estimable: {record['why']}", 1 + len(CONSEQUENCES)))
+            told.append(_blank(label, 1 + len(RATES)))
+            used.append(_blank(label, 2 + len(CONSEQUENCES)))
+            reasons.append(f"{label}: {record['why']}")
             continue
         found = figures(record, record["start"], record["prevalence"], record["cost"])
         told.append((label, f"{record['positive_patients']:,}", *(in_words(key, found[key]) for key in RATES)))
@@ -89,6 +91,7 @@ def starting_points(data: Mapping[str, Any]) -> tuple[Table, Table]:
         used.append((label, rare, worth, *(in_words(key, found[key]) for key in CONSEQUENCES)))
     seed = "" if arm["seed"] is None else f", seed {arm['seed']}"
     here = f"Arm {arm['name']}{seed}. 95% intervals. PPV and NPV at the prevalence of the next table."
+    here += f" Not estimable: {'; '.join(reasons)}." if reasons else ""
     both = "Intervals rest on those of sensitivity and specificity; prevalence and costs are taken as known."
     with_it = f"{data['who'].capitalize()} with it"
     return (
@@ -98,8 +101,8 @@ def starting_points(data: Mapping[str, Any]) -> tuple[Table, Table]:
     )  # fmt: skip
 
 
-def _blank(label: str, why: str, more: int) -> Row:
-    return Row((label, why, *[DASH] * more), "blank")
+def _blank(label: str, cells: int) -> Row:
+    return Row((label, "not estimable", *[DASH] * (cells - 1)), "blank")
 
 
 def in_words(key: str, triple: Sequence[float | None]) -> str:

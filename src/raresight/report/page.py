@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from raresight.advise.recommend import TO_CONFIRM
 from raresight.core.estimate import Estimate
 from raresight.core.files import sha256_of, write_json, write_text
 from raresight.report.answers import (
@@ -40,6 +42,7 @@ from raresight.report.words import (
     metric_name,
     part_name,
     plural,
+    points,
     sentence,
     share,
     unit_of,
@@ -56,6 +59,7 @@ KEY_METRICS = ("recall", "precision", "specificity", "auroc", "auprc", "alarms_p
 def render(content: Content) -> str:
     """The page as text: equal contents give equal bytes. Names from the data are escaped, nothing is fetched."""
     answers = class_answers(content)
+    parts, explorer = sections(content), explorer_view(content)
     found, answered = limitations(content), checklist(content)
     return _template().render(
         content=content,
@@ -80,8 +84,9 @@ def render(content: Content) -> str:
         point=_operating_point(content),
         recommended=_recommended(content),
         flow=flow_boxes(content),
-        flow_missing=content.why_missing("flow"),
-        sections=[_plain(section) for section in sections(content)],
+        sections=[_plain(section) for section in parts],
+        not_here=_not_here(content, parts, explorer is not None),
+        kind="model" if content.outside else "arm",
         provenance=provenance(content),
         glossary=GLOSSARY,
         checklist=answered,
@@ -89,7 +94,7 @@ def render(content: Content) -> str:
         sentence=sentence,
         share=share,
         right=_right,
-        explorer=explorer_view(content),
+        explorer=explorer,
         script_hash=script_hash(),
         style=Markup("".join((FOLDER / name).read_text(encoding="utf-8") for name in STYLES)),
     )
@@ -161,7 +166,7 @@ def _facts(content: Content) -> list[str]:
     """One line under the title: what was looked at, and how much of it."""
     who = unit_of(content.group_by)
     facts = []
-    if content.audit is not None:
+    if content.audit is not None and content.ledger is not None:
         n, groups = content.audit["n_images"], content.audit["n_patients"]
         facts.append(many(n, "image") + (f" of {many(groups, who)}" if who != "image" else ""))
     facts.append(many(content.task.n_classes, "class").replace("classs", "classes"))
@@ -172,7 +177,7 @@ def _facts(content: Content) -> list[str]:
         n += f" of {many(estimate.n_patients, who)}" if who not in (content.unit, "image") else ""
         facts.append(f"shown here: {part_name(content.part)}, {n}")
     if arm is not None:
-        facts.append(f"arm {arm.name}")
+        facts.append(f"{'model' if content.outside else 'arm'} {arm.name}")
     return facts
 
 
@@ -191,11 +196,12 @@ def _recommended(content: Content) -> dict[str, Any]:
         reason = content.deploy.get("reason") or (
             f"not computed, because {why}" if why else content.why_missing("compare")
         )
-        return {"arm": "", "reason": str(reason), "dissent": [], "classes": []}
+        return {"arm": "", "reason": str(reason), "dissent": [], "classes": [], "confirm": ""}
     rows = []
     for row in content.recommendation:
         label = class_name(str(row["class"])) if row.get("class") else "all classes"
-        rows.append({key: _told(row.get(key)) for key in ("arm", "reason", "evidence", "dissent")} | {"class": label})
+        told = {key: _told(row.get(key)) for key in ("arm", "reason", "evidence", "dissent")}
+        rows.append(told | {"class": label, "reason": told["reason"].removesuffix(TO_CONFIRM)})
     dissent = [str(content.deploy["dissent"])] if content.deploy.get("dissent") else []
     for row in content.recommendation:
         label, against = class_name(str(row.get("class"))), row.get("dissent")
@@ -203,8 +209,11 @@ def _recommended(content: Content) -> dict[str, Any]:
             better = f"{row['arm']} is better supported" if row["arm"] != content.baseline else "it shows no clear gain"
             dissent.append(f"for {label} alone, {better}")
         elif against and row.get("class") in content.watched:
-            dissent.append(f"{label}: {_told(against[0] if isinstance(against, list) else against)}")
-    return {"arm": str(name), "reason": _told(content.deploy.get("reason")), "dissent": dissent, "classes": rows}
+            dissent.append(_told(against[0] if isinstance(against, list) else against))
+    reason = _told(content.deploy.get("reason"))
+    confirm = sentence(TO_CONFIRM.removeprefix("; ")) if reason.endswith(TO_CONFIRM) else ""
+    reason = reason.removesuffix(TO_CONFIRM)
+    return {"arm": str(name), "reason": reason, "dissent": dissent, "classes": rows, "confirm": confirm}
 
 
 def _told(value: Any) -> str:
@@ -231,9 +240,12 @@ def _difference(row: dict[str, Any]) -> str:
     head = f"{row['arm']}: {metric_name(str(row['metric']))}{of}"
     if row["difference"] is None:
         return f"{head} not estimable"
-    figures = f" {row['difference']:+.2f}"
+    in_points = metric_name(str(row["metric"])).startswith("sensitivity")
+    write = points if in_points else "{:+.2f}".format
+    figures = f" {write(row['difference'])}"
     if row.get("low") is not None and row.get("high") is not None:
-        figures += f" ({row['low']:+.2f} to {row['high']:+.2f})"
+        figures += f" ({write(row['low'])} to {write(row['high'])})"
+    figures += " points" if in_points else ""
     n = row.get("n_positive_patients")
     return head + figures + (f", {n} with it" if n is not None else "")
 
@@ -276,4 +288,22 @@ def _plain(section: Section) -> dict[str, Any]:
         }
         for item in section.items
     ]
-    return {"key": section.key, "title": section.title, "lead": section.lead, "entries": items}
+    return {
+        "key": section.key,
+        "title": section.title,
+        "lead": section.lead,
+        "entries": items,
+        "absent": section.absent,
+    }
+
+
+def _not_here(content: Content, parts: Sequence[Section], explorer: bool) -> dict[str, list[tuple[str, str]]]:
+    """The sections that hold nothing, as anchor and title, by the reason: told together where they shout at nobody."""
+    empty = [] if content.flow else [("flow", "Who is in the study", content.why_missing("flow"))]
+    empty += [(section.key, section.title, section.absent) for section in parts if section.absent]
+    if not explorer:
+        empty.append(("explorer", "Try other operating points", content.why_missing("arms")))
+    reasons: dict[str, list[tuple[str, str]]] = {}
+    for key, title, reason in empty:
+        reasons.setdefault(reason, []).append((key, title))
+    return reasons

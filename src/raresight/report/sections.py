@@ -64,6 +64,11 @@ class Section:
     lead: str = ""
     items: tuple[Item, ...] = field(default=())
 
+    @property
+    def absent(self) -> str:
+        """Why the section holds nothing at all; empty where it holds something."""
+        return "" if any(not item.absent for item in self.items) else self.items[0].absent
+
 
 def sections(content: Content) -> list[Section]:
     """Everything after page one, limitations, provenance and glossary aside."""
@@ -81,14 +86,16 @@ def sections(content: Content) -> list[Section]:
         Section("leaks", "Are the parts apart", "A model tested on what it was trained on looks better than it is.",
                 (_leaks(content), *_near_duplicates(content))),
         Section("paradox", "Why accuracy is not enough", on, (_drawn(paradox, content),)),
-        Section("classes", "What is found, and how many alarms are right", on, (_drawn(forest, content),)),
+        Section("classes", "What is found, and how many alarms are right", _at_prevalence(on, content),
+                (_drawn(forest, content),)),
         Section("confusions", "What is taken for what", on,
                 (_drawn(confusion, content), _drawn(mistaken, content, "Confusions that matter most"))),
         Section("subgroups", "Does it serve all groups alike", on,
                 (_drawn(subgroups, content), _drawn(subgroup_differences, content, "Differences between groups"))),
-        Section("failures", "Cases to look at", on, _failures(content)),
+        Section("failures", "Cases to look at", _about_cases(on, content), _failures(content)),
         Section("curves", "At other thresholds", f"{on} How the figures move if alarms are raised sooner or later.",
-                (_drawn(precision_recall, content, "Alarms that are right"), _drawn(roc, content, "ROC"))),
+                (_drawn(precision_recall, content, "Alarms that are right"),
+                 _drawn(roc, content, "Found, against false alarms (ROC)"))),
         Section("reliability", "Do the probabilities mean what they say", on,
                 (_drawn(reliability, content),
                  _drawn(recalibrated, content, "Before and after correction and calibration"))),
@@ -99,10 +106,10 @@ def sections(content: Content) -> list[Section]:
                  _drawn(prevalence, content, "Where the class is rarer or commoner"))),
         Section("conformal", "Classes that cannot be ruled out", "Sets that hold the true class as often as promised.",
                 (_drawn(conformal, content),)),
-        Section("arms", "The ways of training, side by side",
+        Section("arms", "The models, side by side" if content.outside else "The ways of training, side by side",
                 _about_arms(content),
                 (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
-                 _methods(content), _macro(content), _exploratory(content))),
+                 *_methods(content), _macro(content), _exploratory(content))),
         Section("price", "What finding more costs", "",
                 (_drawn(price, content, "Extra alarms for each extra case"), _effort(content))),
         *_tuned(content),
@@ -118,9 +125,23 @@ def sections(content: Content) -> list[Section]:
     ]  # fmt: skip
 
 
+def _at_prevalence(on: str, content: Content) -> str:
+    """A word to who compares these figures with page one, where a prevalence in use was stated."""
+    if not content.prevalence:
+        return on
+    return f"{on} Precision is that among these images; page one gives it at the prevalence expected in use."
+
+
 def _drawn(draw: Drawing, content: Content, title: str = "") -> Item:
     made = draw(content)
     return Item(title, absent=made.why) if isinstance(made, Absent) else Item(title, figure=made)
+
+
+def _about_cases(on: str, content: Content) -> str:
+    told = f"{on} Cases stand here under pseudonyms; gallery_key.csv beside this page names them."
+    if content.pictures or content.outside:
+        return told
+    return f"{told} Pictures are embedded only on request: raresight report --thumbnails."
 
 
 def _failures(content: Content) -> tuple[Item, ...]:
@@ -197,14 +218,16 @@ def _severity(content: Content) -> list[Section]:
 
 
 def _about_arms(content: Content) -> str:
-    if content.arms and all(arm.outside for arm in content.arms):
-        return "Each arm is one model made elsewhere, judged on the same images."
+    if content.outside:
+        return "Models made elsewhere, judged on the same images."
     return "Each arm is one way of handling the imbalance, trained on the same images for equally many steps."
 
 
-def _methods(content: Content) -> Item:
+def _methods(content: Content) -> tuple[Item, ...]:
     if not content.arms:
-        return Item("What the arms are", absent=content.why_missing("arms"))
+        return (Item("What the arms are", absent=content.why_missing("arms")),)
+    if content.outside:
+        return ()  # nothing is known of how they were made
     rows = []
     for arm in content.arms:
         made = (
@@ -221,7 +244,7 @@ def _methods(content: Content) -> Item:
         )
         rows.append((arm.name, made, ", ".join(map(str, arm.seeds)) or "pooled", str(known), findings))
     head = ("Arm", "Methods, in the order a batch meets them", "Seeds", "Shift of class balance", "Remarks")
-    return Item("What the arms are", table=table(head, rows))
+    return (Item("What the arms are", table=table(head, rows)),)
 
 
 def _tuned(content: Content) -> list[Section]:
@@ -233,8 +256,8 @@ def _tuned(content: Content) -> list[Section]:
 
 def _macro(content: Content) -> Item:
     if not content.arms:
-        return Item("All arms, all classes together", absent=content.why_missing("arms"))
-    return Item("All arms, all classes together", table=macro(content))
+        return Item("All classes together", absent=content.why_missing("arms"))
+    return Item("All classes together", table=macro(content))
 
 
 def _synthetic(content: Content) -> Item:

@@ -190,7 +190,7 @@ def test_predictions_alone_make_a_report(kind: str) -> None:
     content = in_memory(kind)
     text = text_of(render(content))
     assert "It is not known which choices were made on these patients" in text
-    empty = text[text.index("What could not be shown", text.index("Limitations", len(text) // 2)) :]
+    empty = text[text.rindex("What could not be shown") :]
     told = "Who is in the study, How rare is what, Who is in which part"
     assert empty.index(told) < empty.index("not computed, because predictions alone were given"), (
         "one reason, told once"

@@ -72,7 +72,9 @@ def confusion(content: Content) -> Figure | Absent:
         ]
         rows.append(Row((class_name(content.task.classes[i]), *cells), "" if total[i, 0] else "blank"))
     caption = (
-        f"Each row adds to 100% of the {plural(content.unit)} that truly have the class; small figures count them."
+        f"Each row adds to 100% of the {plural(content.unit)} that truly have the class; small figures count them. "
+        f"Called is the most probable class{' after calibration' if arm.calibrated else ''}, whatever the alarm "
+        "thresholds say."
     )
     note = f"Share of the row: {plural(content.unit)} (distinct {plural(one)}). Most probable class, arm {arm.name}."
     alt = "Matrix of true classes against called classes, each row in percent. " + caption

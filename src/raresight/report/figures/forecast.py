@@ -26,6 +26,8 @@ def forecast(content: Content) -> Figure | Absent:
         return Absent(content.why_missing("audit"))
     known = {row["name"]: row.get("forecast") for row in content.audit["classes"]}
     if not any(known.values()):
+        if content.outside:
+            return Absent(content.why_missing("forecast"))
         return Absent("not computed, because the audit holds no forecast; run `raresight audit` again")
     who = unit_of(content.group_by)
     names = [name for name in content.rarest_first if known.get(name)]

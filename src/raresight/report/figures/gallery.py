@@ -91,8 +91,6 @@ def gallery(content: Content, *, kind: str, named: Sequence[tuple[str, Failure]]
         return Absent("not shown, because there is no such case")
     pictured = [(name, one) for name, one in cases if one.case in content.pictures]
     caption = f"{many(len(cases), content.unit).capitalize()}. {EXPLAINED[kind]}"
-    if not pictured:
-        caption += " Pictures are embedded only on request (`raresight report --thumbnails`)."
     alt = f"Small pictures of {listing([_told(name, one) for name, one in pictured])}." if pictured else ""
     rows = [Row((name, _class(one.true), _class(one.said), _share(one.true_score), _share(one.said_score)))
             for name, one in cases]  # fmt: skip

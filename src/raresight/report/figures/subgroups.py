@@ -29,11 +29,15 @@ HIDDEN = "hidden"
 
 
 def subgroups(content: Content) -> Figure | Absent:
-    """Sensitivity of every watched class in every group, as far as 36 rows go; all figures stand in the table."""
+    """Sensitivity of every watched class in every group that is not hidden, as far as 36 rows go; the rest is in the
+    table.
+    """
     rows = [e for e in _of_arm(content) if AGAINST not in str(e.subgroup)]
     if not rows:
         return Absent(NOT_ASKED)
-    drawn = [e for name in content.watched for e in rows if (e.metric, e.class_) == ("recall", name)][:MOST_ROWS]
+    asked = [e for name in content.watched for e in rows if (e.metric, e.class_) == ("recall", name)]
+    told = [e for e in asked if not (e.value is None and HIDDEN in e.reason)] or asked
+    drawn = told[:MOST_ROWS]
     with canvas(0.7 + 0.24 * max(1, len(drawn))) as made:
         axes = made.add_subplot()
         for y, estimate in enumerate(drawn):
