@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from raresight.core.estimate import FEW_POSITIVE_PATIENTS
-from raresight.evaluate.bootstrap import blocks, percentile
-from raresight.evaluate.intervals import Interval, loosened, reach
+from raresight.evaluate.intervals import Interval
+from raresight.evaluate.threshold_rates import rates_at
 
 METHOD = "bounds of recall and specificity, recovered (MOVER)"
 
@@ -65,69 +64,37 @@ def decision_curve(
     thresholds: Iterable[float],
     *,
     prevalence: float | None = None,
-    resamples: int = 1000,
-    names: Sequence[object] = (),
 ) -> list[dict[str, Any]]:
-    """Net benefit of alarming at `prob >= t`, for each t, with a band from resampled patients.
+    """Net benefit of alarming at `prob >= t`, for each t, with its interval.
 
     Rows of `threshold, net_benefit, low, high, treat_all, treat_none` (0), `brier_loss, brier_loss_low,
-    brier_loss_high` and `recall, specificity`. The band is pointwise 95%: patients are drawn within the strata "has the
-    class" and "has not", and below 10 positive patients it is opened by what so few cannot exclude of recall.
+    brier_loss_high` and `recall, specificity`. The band is pointwise 95%, made by `benefit_interval` of the intervals
+    that `intervals.rate` gives recall and specificity; the loss is 2 (1-t) (π - NB), bounds and all. A bootstrap of
+    patients would be sure of itself wherever all cases are found or nothing alarms.
 
     `target` `(N,)` of 0, 1 or NaN (left out), `prob` `(N,)` calibrated, `patient` `(N,)` any labels, `thresholds` in
-    (0, 1); `prevalence` (default: that of the data) is taken as known. `names` seed the draws. An absent class, or one
-    that every case has, gives no rows; without `resamples` bounds are None.
+    (0, 1); `prevalence` (default: that of the data) is taken as known. An absent class, or one that every case has,
+    gives no rows.
 
-    Source: Vickers & Elkin 2006; Vickers et al., BMC Med. Inform. Decis. Mak. 8 (2008) 53 (bootstrap).
+    Source: Vickers & Elkin 2006; Zou & Donner 2008 for the interval.
     """
     at = np.array([float(t) for t in thresholds])
-    known = ~np.isnan(target)
-    y, p = target[known] == 1, np.asarray(prob, dtype=np.float64)[known]
-    if not y.any() or y.all():
+    yes, no = target == 1, target == 0
+    if not yes.any() or not no.any():
         return []
-    share = float(y.mean()) if prevalence is None else float(prevalence)
-    _, who = np.unique(np.asarray(patient)[known].astype(str), return_inverse=True)
-    step = np.searchsorted(np.sort(at), p, side="right")  # alarms at all thresholds below its own step
-    rank = np.argsort(np.argsort(at, kind="stable"), kind="stable")
-    cells = [_alarms(step[cases], who[cases], len(at), int(who.max()) + 1)[rank] for cases in (y, ~y)]
-    counts = [np.bincount(who[cases], minlength=int(who.max()) + 1).astype(np.float64) for cases in (y, ~y)]
-    recall, fpr = (cell.sum(axis=1) / n.sum() for cell, n in zip(cells, counts, strict=True))
-    drawn: list[tuple[np.ndarray, np.ndarray]] = []
-    if resamples:
-        for times in blocks(counts[0] > 0, resamples, *names):
-            weight = np.asarray(times, dtype=np.float64)
-            # A resample of the patients with the class alone may lack cases without it: undefined, and left out.
-            se, fp = (cell @ weight / _positive(n @ weight) for cell, n in zip(cells, counts, strict=True))
-            drawn.append((se, fp))
-    positives = int((counts[0] > 0).sum())
-    loose = reach(positives) if positives < FEW_POSITIVE_PATIENTS else 0.0
+    share = float(yes.sum() / (yes.sum() + no.sum())) if prevalence is None else float(prevalence)
+    found, alarms = (rates_at(prob[cases], patient[cases], at) for cases in (yes, no))
     rows = []
     for j, t in enumerate(at):
-        se, sp = float(recall[j]), float(1 - fpr[j])
-        benefit, loss = float(net_benefit(se, sp, share, t)), float(brier_loss(se, sp, share, t))
-        row: dict[str, Any] = {"threshold": float(t), "net_benefit": benefit, "low": None, "high": None}
-        row |= {"treat_all": treat_all(share, t), "treat_none": 0.0, "recall": se, "specificity": sp}
-        row |= {"brier_loss": loss, "brier_loss_low": None, "brier_loss_high": None}
-        if drawn:
-            far = np.concatenate([one[j] for one, _ in drawn]), np.concatenate([1 - other[j] for _, other in drawn])
-            low, high, _ = percentile(net_benefit(*far, share, t))
-            below, above, _ = percentile(brier_loss(*far, share, t))
-            down, up = share * loose * se, share * loose * (1 - se)
-            row["low"], row["high"] = loosened(benefit, min(low, benefit), max(high, benefit), down, up)
-            factor = 2 * (1 - t)
-            row["brier_loss_low"], row["brier_loss_high"] = loosened(
-                loss, min(below, loss), max(above, loss), factor * up, factor * down
-            )
-        rows.append(row)
+        recall = Interval(found.value[j], found.low[j], found.high[j], "", found.n_patients, found.n_images)
+        bounds = 1 - alarms.value[j], 1 - alarms.high[j], 1 - alarms.low[j]
+        specificity = Interval(*bounds, "", alarms.n_patients, alarms.n_images)
+        benefit = benefit_interval(recall, specificity, share, float(t))
+        loss = float(brier_loss(recall.value, specificity.value, share, t))
+        ends = [2 * (1 - t) * (share - bound) for bound in (benefit.high, benefit.low)]
+        row = {"threshold": t, "net_benefit": benefit.value, "low": benefit.low, "high": benefit.high}
+        row |= {"treat_all": treat_all(share, t), "treat_none": 0.0, "recall": recall.value}
+        row |= {"specificity": specificity.value, "brier_loss": loss}
+        row |= {"brier_loss_low": ends[0], "brier_loss_high": ends[1]}
+        rows.append({name: float(value) for name, value in row.items()})
     return rows
-
-
-def _alarms(step: np.ndarray, who: np.ndarray, n: int, patients: int) -> np.ndarray:
-    """Cases of each patient at or above each threshold, lowest first, `(n, patients)`; `step` thresholds lie below."""
-    reached = np.zeros((n + 1, patients))
-    np.add.at(reached, (step, who), 1.0)
-    return np.asarray(np.cumsum(reached[::-1], axis=0)[::-1][1:])
-
-
-def _positive(total: np.ndarray) -> np.ndarray:
-    return np.where(total > 0, total, np.nan)

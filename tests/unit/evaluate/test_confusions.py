@@ -60,7 +60,7 @@ def test_a_class_that_is_absent_has_no_confusions_and_cases_are_few() -> None:
 
 
 def test_where_nobody_knows_whether_the_other_is_there_nothing_is_mistaken() -> None:
-    """Four images with c0, all called c1 alone: c1 is absent, unknown, present and unknown there. One of four counts."""
+    """Four images with c0, all called c1: c1 is absent, unknown, present and unknown there. One of four counts."""
     target = np.array([[1, 0], [1, np.nan], [1, 1], [1, np.nan], [0, 1], [0, 1], [0, 1], [0, 1]])
     prob = np.tile([0.1, 0.9], (8, 1))
     (row,) = [row for row in confusions(predictions("independent", target, prob)) if row["predicted"] == "c1"]

@@ -12,7 +12,6 @@ from raresight.report.figures.style import BLUE, HAIR, INK, SOFT, VERMILLION, Ab
 from raresight.report.tables import Row, table
 from raresight.report.words import class_name, percent
 
-RESAMPLES = 200
 ODDS = (2, 5, 10, 20, 50, 100)  # false alarms that one found case is worth, for the table
 
 
@@ -37,11 +36,10 @@ def decision_curve(content: Content) -> Figure | Absent:
                 continue
             pi = content.prevalence.get(name, one.prevalence)
             thresholds = _thresholds(pi)
-            found = curve_of(one.target, one.score, one.patient, thresholds, prevalence=pi, resamples=RESAMPLES,
-                             names=("decision curve", name))  # fmt: skip
+            found = curve_of(one.target, one.score, one.patient, thresholds, prevalence=pi)
             _draw(axes, found, pi)
             rows += [_row(name, row) for row in found if _odds(row["threshold"]) in ODDS]
-            if any(row["low"] is not None and row["low"] > max(row["treat_all"], 0.0) for row in found):
+            if any(row["low"] > max(row["treat_all"], 0.0) for row in found):
                 better.append(class_name(name))
         panels[0].set_ylabel("net benefit, cases per 1,000")
         first = panels[0]
@@ -61,8 +59,9 @@ def decision_curve(content: Content) -> Figure | Absent:
     head = ("Class", "A found case is worth", "By the model", "Everybody", "Nobody", "")
     state = "calibrated" if arm.calibrated else "as given: an uncalibrated probability makes the curve mean little"
     note = (
-        f"Net benefit in found cases per 1,000 examined, false alarms counted off; 95% intervals, {RESAMPLES} draws "
-        f"of patients. Probabilities {state}. Differences at different thresholds are not comparable with one another."
+        "Net benefit in found cases per 1,000 examined, false alarms counted off; 95% intervals made of those of "
+        "sensitivity and specificity. "
+        f"Probabilities {state}. Differences at different thresholds are not comparable with one another."
     )
     alt = f"Decision curves of {', '.join(class_name(n) for n in names)} with both rules. "
     return Figure(svg, alt + caption, caption, table(head, rows, (2, 3, 4), note))
@@ -82,7 +81,7 @@ def _odds(threshold: float) -> int:
 def _draw(axes: Axes, found: list[dict], prevalence: float) -> None:  # type: ignore[type-arg]
     x = [row["threshold"] for row in found]
     model, everybody = ([1000 * row[key] for row in found] for key in ("net_benefit", "treat_all"))
-    low, high = ([np.nan if row[key] is None else 1000 * row[key] for row in found] for key in ("low", "high"))
+    low, high = ([1000 * row[key] for row in found] for key in ("low", "high"))
     axes.axhline(0, color=INK, lw=0.9)
     axes.fill_between(x, low, high, color=BLUE, alpha=0.13, lw=0)
     axes.plot(x, model, color=BLUE, lw=1.6)
@@ -99,10 +98,10 @@ def _draw(axes: Axes, found: list[dict], prevalence: float) -> None:  # type: ig
 
 def _row(name: str, row: dict) -> Row:  # type: ignore[type-arg]
     worth = f"{_odds(row['threshold'])} false alarms (from {percent(row['threshold'])})"
-    bounds = f" ({1000 * row['low']:.1f} to {1000 * row['high']:.1f})" if row["low"] is not None else " (no interval)"
+    bounds = f" ({1000 * row['low']:.1f} to {1000 * row['high']:.1f})"
     told = f"{1000 * row['net_benefit']:.1f}{bounds}".replace("-", "−")
     rule = max(row["treat_all"], 0.0)
-    verdict = "the model is clearly better" if row["low"] is not None and row["low"] > rule else (
-        "a rule is clearly better" if row["high"] is not None and row["high"] < rule else "not clear"
+    verdict = "the model is clearly better" if row["low"] > rule else (
+        "a rule is clearly better" if row["high"] < rule else "not clear"
     )  # fmt: skip
     return Row((class_name(name), worth, told, f"{1000 * row['treat_all']:.1f}".replace("-", "−"), "0", verdict))
