@@ -71,7 +71,7 @@ def decision_estimates(
         n_images=len(predictions.table),
         n_patients=len(np.unique(predictions.patient.astype(str))),
     )
-    found += _matrix(predictions, calibrated, costs, given.get("thresholds") or {}, shared, resamples, names)
+    found += _matrix(predictions, calibrated, costs, given.get("thresholds") or {}, shared, operating, resamples, names)
     own = replace(shared, operating_point=operating)
     if given.get("conformal"):
         found += [_frank(row) for row in conformal.judge(calibrated, given["conformal"], own)]
@@ -172,6 +172,7 @@ def _matrix(
     costs: Any,
     records: Mapping[str, Any],
     shared: Estimate,
+    operating: str,
     resamples: int,
     names: Sequence[object],
 ) -> list[Estimate]:
@@ -188,9 +189,10 @@ def _matrix(
     deployed = cost_array(costs, task.classes, "prevalence")
     prior = deployed_prior(observed, deployed)
     made: list[Estimate] = []
+    own_part = operating == "tuned" and shared.part != "test" and calibrated is not predictions
     points = [
         _Decided(DEFAULT_POINT[task.kind], predictions.prob.argmax(axis=1), ""),
-        _least(calibrated, matrix, records, deployed),
+        _least(calibrated, matrix, records, deployed, own_part),
     ]
     who = np.unique(predictions.patient[known].astype(str), return_inverse=True)[1]
     truth = target[known].argmax(axis=1)
@@ -200,7 +202,9 @@ def _matrix(
     return made
 
 
-def _least(calibrated: Predictions, matrix: np.ndarray, records: Mapping[str, Any], deployed: np.ndarray) -> _Decided:
+def _least(
+    calibrated: Predictions, matrix: np.ndarray, records: Mapping[str, Any], deployed: np.ndarray, own_part: bool
+) -> _Decided:
     """Decisions of least expected cost; at the prevalences of deployment where those of validation are known."""
     classes = calibrated.task.classes
     shares = [records.get(name) for name in classes]
@@ -212,6 +216,7 @@ def _least(calibrated: Predictions, matrix: np.ndarray, records: Mapping[str, An
         else:
             prob = at_prior(prob, fitted / fitted.sum(), deployed_prior(fitted, deployed))
             reason += " at the deployment prevalence"
+    reason += f"; calibrator {OPTIMISTIC}" if own_part else ""
     return _Decided(LEAST_COST, least_cost(prob, matrix), reason)
 
 

@@ -23,8 +23,8 @@ def deployment(recall: Interval, specificity: Interval, prevalence: float) -> di
 
     All five are monotone in Se and in Sp, so each bound is taken at the bounds of both, in the worse direction for
     `low` of a predictive value. Where both intervals hold, the figure's does: at least 90% of the time by Bonferroni,
-    and more than 95% in practice, since both would have to fail the same way. Misses rest on recall alone and keep its
-    95%. π itself is taken as known.
+    and about 95% or more in practice: where one of the two hardly matters, the other's 95% is left. Misses rest on
+    recall alone and keep its 95%. π itself is taken as known.
 
     `prevalence` in (0, 1). NaN for what is undefined: no recall or specificity (an absent class), no alarm at all. A
     bound may be infinite: where a PPV of 0 is not excluded, no number of reads is.

@@ -83,14 +83,14 @@ def auroc_interval(target: np.ndarray, score: np.ndarray, patient: np.ndarray, *
     images is its design effect d, at least 1 and at most Σm_g²/m; H(A) is the Hanley-McNeil variance of m/d₊ positives
     and n/d₋ negatives, the larger of it and its mirror image H(1 - A). The interval holds every A with
 
-    (Â - A)² <= t² H(A) max(r, w + (1 - w) r), r = Var/H(Â), w = 10/(10 + G), H(A) never above A(1-A)(1/e₊ + 1/e₋),
+    (Â - A)² <= t² min(H(A) max(r, w + (1 - w) r), A(1-A)(1/e₊ + 1/e₋)), r = Var/H(Â), w = 10/(10 + G),
 
     G the smaller number of patients with a positive or with a negative image, t Student's quantile with G - 1 degrees
     of freedom, e₊ = m²/Σm_g². Few patients show too little spread, so the variance that they show is drawn towards
     Hanley-McNeil's, which is on the safe side for normal scores: conservative below 40 positive patients, next to
     nothing for hundreds. At a perfect 0 or 1, and where all scores are equal, nothing is shown: r = 1, and images of a
     patient count as one.
-    The weight w and the mirror image are our own.
+    The weight w, the mirror image and the bound of the variance by A(1-A) are our own.
 
     `target` `(N,)` of 0, 1 or NaN (left out), `score` `(N,)`, `patient` `(N,)`. NaN without a positive or a negative.
     Source: DeLong et al., Biometrics 44 (1988) 837; Obuchowski, Biometrics 53 (1997) 567; Hanley & McNeil, Radiology

@@ -45,8 +45,11 @@ def rates_at(score: np.ndarray, patient: np.ndarray, thresholds: np.ndarray, *, 
     if len(images) == n:
         low, high = _clopper_pearson(hits, n, level)
         return Rates(hits, p, low, high, n, n)
-    low, high = _clustered(_Walk(who[order], images), hits, level)
-    return Rates(hits, p, low, high, n, len(images))
+    low, high = _clustered(_Walk(who[order], images), np.minimum(hits, n // 2), level)
+    # Where most rows alarm, those that do not are summed up from below: differences of large sums lose digits.
+    below, above = _clustered(_Walk(who[order][::-1], images), np.minimum(n - hits, n // 2), level)
+    most = hits > n // 2
+    return Rates(hits, p, np.where(most, 1 - above, low), np.where(most, 1 - below, high), n, len(images))
 
 
 class _Walk:

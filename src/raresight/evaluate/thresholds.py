@@ -103,7 +103,8 @@ def choose(
 
     - `floor` sensitivity s: the highest threshold with Se >= s on these cases.
     - `floor` specificity s: the lowest that the ⌈(n₋ + 1) s⌉-th smallest of the n₋ scores without the class does not
-      reach, so that the specificity of new cases is s or more on average.
+      reach, so that the specificity of new, independent cases is s or more on average; of fewer than s/(1-s) such
+      scores none may alarm, and they promise n₋/(n₋ + 1).
     - a price `missed` C: the least π C (1-Se) + (1-π)(1-Sp), π being `prevalence`, else that of these cases.
     - otherwise the highest Youden's J = Se + Sp - 1.
 

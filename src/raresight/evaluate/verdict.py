@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS, Estimate
-from raresight.evaluate import cost
+from raresight.evaluate.deployment import METHOD, deployment
 from raresight.evaluate.intervals import Interval, rate
 
 WIDE_HALF_WIDTH = 0.15
@@ -67,20 +67,12 @@ def deployed(
     if math.isnan(recall.value) or math.isnan(specificity.value):
         reason = "recall or specificity cannot be estimated"
         return [not_estimable(alarms, reason), not_estimable(found, reason)]
-    method = "bounds of recall and specificity together (conservative)"
     note = f"at a deployment prevalence of {prevalence:g}"
-    at = [
-        cost.alarms_per_1000(se, sp, prevalence)
-        for se, sp in [
-            (recall.value, specificity.value),
-            (recall.low, specificity.high),
-            (recall.high, specificity.low),
-        ]
-    ]
-    rows = [replace(alarms, value=at[0], low=at[1], high=at[2], method=method, reason=note)]
-    value = cost.ppv(recall.value, specificity.value, prevalence)
+    follows = deployment(recall, specificity, prevalence)
+    alarms, found = (replace(one, method=METHOD, reason=note) for one in (alarms, found))
+    value, low, high = follows["alarms_per_1000"]
+    rows = [replace(alarms, value=value, low=low, high=high)]
+    value, low, high = follows["ppv"]
     if math.isnan(value):
         return [*rows, not_estimable(found, "no case alarms for the class")]
-    low = cost.ppv(recall.low, specificity.low, prevalence)
-    high = cost.ppv(recall.high, specificity.high, prevalence)
-    return [*rows, judged(replace(found, value=value, low=low, high=high, method=method, reason=note), True)]
+    return [*rows, judged(replace(found, value=value, low=low, high=high), True)]

@@ -246,3 +246,19 @@ def test_the_declared_family_alone_is_the_same() -> None:
     arms = {"a": [base], "b": [noisy(base, 1)]}
     both = [row for row in compare(arms, baseline="a", part="val", **QUICK) if row["family"] == "primary"]
     assert compare(arms, baseline="a", part="val", **QUICK, exploratory=False) == both and len(both) == 2
+
+
+def test_what_a_lower_threshold_found_is_taken_back() -> None:
+    """Six patients gained one image each: 2 of 64 swaps reach that. Where each of them also cost a false alarm, and the
+    ROC gives one image for one alarm, nothing is left of it: d = 1 - 1 x 1 = 0."""
+    gained, none = np.repeat([1.0, 0.0], 6), np.zeros(12)
+
+    def p(alarms: np.ndarray) -> float:
+        ours = SimpleNamespace(patients=lambda at, k: (gained, alarms), slope=lambda at, k: 1.0)
+        theirs = SimpleNamespace(patients=lambda at, k: (none, none), slope=lambda at, k: 1.0)
+        pair = _Pair("new", "old", [ours], [theirs], "test", 0)  # type: ignore[list-item]
+        return float(pair.primary({"difference": 0.5, "method": ""}, 0, 0.9, "", 200)["p"])
+
+    assert p(none) == 2 / 64
+    assert p(gained) == 1
+    assert p(-gained) == 2 / 64  # fewer alarms as well: the larger of two p, which is that of the images found

@@ -81,6 +81,15 @@ def test_a_shift_is_seen_and_few_cases_say_so() -> None:
     assert score_drift(same[:0], people[:0], was(), rng, level=LEVEL)["verdict"] == "cannot be said with so few"
 
 
+def test_the_distance_and_the_index_by_hand() -> None:
+    """Below the edge: half then, three of four now. KS .25; half a case more in each bin: (3.5/5 - .5) ln(7/5) + ..."""
+    then = {"edges": [0.5], "shares": [0.5, 0.5], "effective_n": 100.0}
+    score = np.array([0.1, 0.2, 0.3, 0.9])
+    found = score_drift(score, np.arange(4).astype(str), then, np.random.default_rng(0), level=LEVEL)
+    assert found["ks"] == pytest.approx(0.25)
+    assert found["psi"] == pytest.approx(0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5))
+
+
 def test_many_images_of_few_patients_are_few() -> None:
     prob, _ = drawn(12, 5)
     found = score_drift(

@@ -53,6 +53,18 @@ def test_worked_by_hand() -> None:
     assert (found.value[0], found.low[0], found.high[0]) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
 
 
+def test_nearly_all_of_many_rows_lose_no_digits() -> None:
+    """100,000 rows of patients with 1 to 8,000 images: all but one hit, or one alone, as exact as in the middle."""
+    rng = np.random.default_rng(0)
+    patient = rng.integers(0, 2000, 100_000) ** 3 // 2000**2
+    score = rng.normal(size=100_000) + 0.3 * rng.normal(size=2000)[patient]
+    thresholds = np.sort(score)[[0, 1, 10, 1000, 50_000, -10, -1]]
+    found = rates_at(score, patient, thresholds)
+    for i, threshold in enumerate(thresholds):
+        one = rate(score >= threshold, patient)
+        np.testing.assert_allclose([found.low[i], found.high[i]], [one.low, one.high], atol=1e-10)
+
+
 def test_no_rows_have_no_rate() -> None:
     found = rates_at(np.zeros(0), np.zeros(0, dtype=object), np.array([0.5]))
     assert np.isnan(found.value).all() and np.isnan(found.low).all() and found.n_patients == 0
