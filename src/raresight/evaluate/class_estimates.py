@@ -13,7 +13,7 @@ from raresight.evaluate.counts import count
 from raresight.evaluate.intervals import auroc_interval, rate
 from raresight.evaluate.layout import Layout, Point
 from raresight.evaluate.ranking import NINE_OF_TEN, RECALL_AT_90, auprc, sensitivity_at_specificity
-from raresight.evaluate.verdict import deployed, from_interval, not_estimable
+from raresight.evaluate.verdict import FITTED_HERE, deployed, frank, from_interval, not_estimable
 
 
 def class_estimates(given: Layout) -> list[Estimate]:
@@ -72,7 +72,7 @@ def _at_point(
     f1 = float(count(y[:, None], alarm[:, None]).f1[0])
     rows.append(given.bootstrapped(replace(row, metric="f1"), f1, drawn.get(f"f1@{point.name}"), absent))
     rows += deployed(row, recall, specificity, given.deployed[k], alarm[~np.isnan(y)], patient[~np.isnan(y)])
-    return [given.frank(r) for r in rows]
+    return [frank(r) for r in rows]
 
 
 def _calibration(given: Layout, base: Estimate, k: int) -> list[Estimate]:
@@ -89,10 +89,9 @@ def _calibration(given: Layout, base: Estimate, k: int) -> list[Estimate]:
     )
     if not fitted or base.part == "test" or not any(point.name == "tuned" for point in given.points):
         return rows
-    note = "the calibrator was fitted on this same part: optimistic"
     return [
         row
         if row.metric.endswith(UNCALIBRATED) or row.value is None
-        else replace(row, reason="; ".join(filter(None, [row.reason, note])))
+        else replace(row, reason="; ".join(filter(None, [row.reason, FITTED_HERE])))
         for row in rows
     ]

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from raresight.core.errors import GateError, Problem
 from raresight.core.estimate import Estimate
 from raresight.core.predictions import Predictions
+from raresight.evaluate.fitting import refuse_test
 from raresight.evaluate.intervals import rate
 from raresight.evaluate.mean_interval import mean_estimate
 from raresight.evaluate.verdict import from_interval
@@ -37,8 +37,7 @@ def fit(val: Predictions, miscoverage: float = 0.1) -> dict[str, Any]:
     Source: Vovk et al., Algorithmic Learning in a Random World (2005), section 4.5; Sadinle, Lei & Wasserman, JASA 114
     (2019) 223. One score a patient is our reading of exchangeable: images of one patient are not.
     """
-    if val.part == "test":
-        raise GateError(_on_test())
+    refuse_test(val, "conformal sets were", "a coverage judged on the rows that set it")
     target, prob, patient = val.target, val.prob, val.patient.astype(str)
     return {
         "miscoverage": float(miscoverage),
@@ -118,13 +117,3 @@ def _of_class(score: np.ndarray, yes: np.ndarray, patient: np.ndarray, alpha: fl
 
 def _limit(entry: Mapping[str, Any] | None) -> float:
     return math.inf if entry is None or entry["always"] else float(entry["q"])
-
-
-def _on_test() -> Problem:
-    return Problem(
-        code="RS-R36",
-        level="error",
-        found="conformal sets were to be fitted on the test part",
-        why="a coverage judged on the rows that set it is too good",
-        remedy="tune on validation or out-of-fold predictions",
-    )

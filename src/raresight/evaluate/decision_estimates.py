@@ -27,10 +27,9 @@ from raresight.evaluate.deployment import METHOD, MISSES, deployment
 from raresight.evaluate.intervals import Interval, loosened, reach
 from raresight.evaluate.net_benefit import METHOD as RECOVERED
 from raresight.evaluate.net_benefit import benefit_interval
-from raresight.evaluate.verdict import few, judged, not_estimable
+from raresight.evaluate.verdict import FITTED_HERE, few, frank, judged, not_estimable
 
 LEAST_COST = "least_cost"
-OPTIMISTIC = "chosen on this same part: optimistic"
 DEPLOYED = ("number_needed_to_read", "npv_at_prevalence", "misses_per_100000")
 
 
@@ -74,9 +73,9 @@ def decision_estimates(
     found += _matrix(predictions, calibrated, costs, given.get("thresholds") or {}, shared, operating, resamples, names)
     own = replace(shared, operating_point=operating)
     if given.get("conformal"):
-        found += [_frank(row) for row in conformal.judge(calibrated, given["conformal"], own)]
+        found += [frank(row) for row in conformal.judge(calibrated, given["conformal"], own)]
     if referral.hands_over(given, predictions.task):
-        found += [_frank(row) for row in referral.judge(calibrated, thresholds or {}, given, costs, own)]
+        found += [frank(row) for row in referral.judge(calibrated, thresholds or {}, given, costs, own)]
     return found
 
 
@@ -101,7 +100,7 @@ def _pairs(rows: Sequence[Estimate], costs: Any, predictions: Predictions) -> li
             made.append(_deployed(base, *pair, float(deployed[k]), lacking))
         if not math.isnan(missed[k]):
             made.append([_benefit(base, *pair, None if share is None else float(share), float(missed[k]), lacking)])
-    return [[_frank(row) for row in several] for several in made]
+    return [[frank(row) for row in several] for several in made]
 
 
 def _deployed(
@@ -145,13 +144,6 @@ def _small(row: Estimate) -> Estimate:
     """`wide` for few positive patients; the width of a figure that is no share says nothing by itself."""
     small = few(row)
     return replace(row, status="wide" if small else "ok", reason="; ".join(filter(None, [small, row.reason])))
-
-
-def _frank(row: Estimate) -> Estimate:
-    """The row, which says so where its decisions were chosen on the very cases that it judges."""
-    if row.operating_point != "tuned" or row.part == "test":
-        return row
-    return replace(row, reason="; ".join(filter(None, [row.reason, OPTIMISTIC])))
 
 
 # a cost matrix
@@ -216,7 +208,7 @@ def _least(
         else:
             prob = at_prior(prob, fitted / fitted.sum(), deployed_prior(fitted, deployed))
             reason += " at the deployment prevalence"
-    reason += f"; calibrator {OPTIMISTIC}" if own_part else ""
+    reason += f"; {FITTED_HERE}" if own_part else ""
     return _Decided(LEAST_COST, least_cost(prob, matrix), reason)
 
 

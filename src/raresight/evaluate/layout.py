@@ -94,13 +94,6 @@ class Layout:
             n_patients=len(np.unique(self.patient[known])),
         )
 
-    def frank(self, row: Estimate) -> Estimate:
-        """The row, which says so where its threshold was chosen on the very cases that it judges."""
-        if row.operating_point != "tuned" or row.part == "test":
-            return row
-        note = "the threshold was chosen on this same part: optimistic"
-        return replace(row, reason="; ".join(filter(None, [row.reason, note])))
-
     def bootstrapped(
         self, row: Estimate, value: float, drawn: np.ndarray | None, absent: str, *, loose: float = 0.0
     ) -> Estimate:

@@ -14,7 +14,7 @@ from raresight.evaluate.counts import Counts, count, trivial_accuracy
 from raresight.evaluate.intervals import loosened, rate, reach, unseen
 from raresight.evaluate.layout import BOOTSTRAP, LOOSE, Layout, Point
 from raresight.evaluate.resampled import macro_areas, macro_of
-from raresight.evaluate.verdict import from_interval, not_estimable, over_classes
+from raresight.evaluate.verdict import frank, from_interval, not_estimable, over_classes
 
 
 def macro_estimates(given: Layout) -> list[Estimate]:
@@ -47,7 +47,7 @@ def macro_estimates(given: Layout) -> list[Estimate]:
     for name, value in macro_areas(given.target, given.prob).items():
         made = given.bootstrapped(replace(given.common, metric=name), value, drawn.get(name), "", loose=loose)
         rows.append(over_classes(made, over, smallest))
-    return [given.frank(row) for row in rows]
+    return [frank(row) for row in rows]
 
 
 def _accuracy(given: Layout, row: Estimate, point: Point) -> Estimate:

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from raresight.core.errors import GateError, Problem
 from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
 from raresight.core.seeds import numpy_rng
 from raresight.core.task import Kind
 from raresight.evaluate.calibration import log_losses, log_odds, probabilities
 from raresight.evaluate.calibrators import fit_beta, fit_temperature, fit_vector, mapped
+from raresight.evaluate.fitting import refuse_test
 
 METHODS = ("none", "temperature", "vector", "beta")  # by number of free parameters: 0, 1, 2 a class, 3 a class
 FOLDS = 5
@@ -42,7 +42,7 @@ def fit(val: Predictions, *, implied_prior: np.ndarray | None = None, seed: int 
     Raises: `GateError` RS-R36 for predictions of the test part.
     Source: Guo et al., ICML 2017; Kull et al., AISTATS 2017; the one-standard-error rule: Breiman et al., 1984, 3.4.3.
     """
-    _refuse_test(val)
+    refuse_test(val, "a calibrator was", "a figure judged on the rows that chose its calibrator")
     kind, target, classes = val.task.kind, val.target, val.task.classes
     given = _logits(val)
     # A class that training lacks has no finite shift, and nothing to correct.
@@ -102,19 +102,6 @@ def calibrate(predictions: Predictions, calibrator: Mapping[str, Any]) -> Predic
 def _logits(predictions: Predictions) -> np.ndarray:
     given = predictions.logits
     return given if given is not None else log_odds(predictions.prob, predictions.task.kind)
-
-
-def _refuse_test(val: Predictions) -> None:
-    if val.part == "test":
-        raise GateError(
-            Problem(
-                code="RS-R36",
-                level="error",
-                found="a calibrator was to be fitted on the test part",
-                why="a figure judged on the rows that chose its calibrator is too good",
-                remedy="tune on validation or out-of-fold predictions",
-            )
-        )
 
 
 def _lacking(n_patients: int, free: np.ndarray) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from raresight.core.errors import GateError, Problem
 from raresight.core.estimate import Estimate
 from raresight.core.predictions import Predictions
 from raresight.core.task import Task
@@ -17,6 +16,7 @@ from raresight.evaluate import conformal
 from raresight.evaluate.calibration import log_odds
 from raresight.evaluate.cost import cost_array, referral_cost
 from raresight.evaluate.counts import threshold_array
+from raresight.evaluate.fitting import refuse_test
 from raresight.evaluate.intervals import rate
 from raresight.evaluate.mean_interval import mean_estimate
 from raresight.evaluate.verdict import few, from_interval, not_estimable
@@ -43,8 +43,7 @@ def fit(val: Predictions, thresholds: Any, share: float, *, watched: Sequence[st
     Source: Chow, IEEE Trans. Inf. Theory 16 (1970) 41, refers where no decision is sure enough; the band in log-odds,
     and its width by a share of cases, are our own choice.
     """
-    if val.part == "test":
-        raise GateError(_on_test())
+    refuse_test(val, "referral was", "a share judged on the rows that set it")
     if not share > 0:
         return None
     classes = val.task.classes
@@ -198,13 +197,3 @@ def _saving(
     saving = np.where(away, lost - price, 0.0)[known]
     most = float(np.maximum(missed[counted], 1.0).sum()) - price
     return [mean_estimate(own, saving, patient[known], (-price, max(most, 0.0)))]
-
-
-def _on_test() -> Problem:
-    return Problem(
-        code="RS-R36",
-        level="error",
-        found="referral was to be fitted on the test part",
-        why="a share judged on the rows that set it is too good",
-        remedy="tune on validation or out-of-fold predictions",
-    )

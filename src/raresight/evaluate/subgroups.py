@@ -15,7 +15,7 @@ from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
 from raresight.evaluate.counts import DEFAULT_POINT, decide, threshold_array
 from raresight.evaluate.grouping import UNKNOWN, Grouping, grouped
 from raresight.evaluate.intervals import auroc_interval, rate
-from raresight.evaluate.verdict import deployed, from_interval, judged, not_estimable
+from raresight.evaluate.verdict import deployed, frank, from_interval, judged, not_estimable
 
 AT_A_POINT = ("recall", "precision", "specificity", "alarms_per_1000")
 COMPARED = ("recall", "specificity", "auroc")
@@ -168,10 +168,7 @@ class _Cut:
         ]
         alarms = deployed(row, recall, specificity, math.nan, alarm, patient)[0]
         found.append(replace(alarms, reason="at the prevalence of this group") if alarms.value is not None else alarms)
-        if point.name != "tuned" or row.part == "test":
-            return found
-        note = "the threshold was chosen on this same part: optimistic"
-        return [replace(r, reason="; ".join(filter(None, [r.reason, note]))) for r in found]
+        return [frank(r) for r in found]
 
     def differences(self, k: int, column: str, made: Grouping, rows: list[Estimate]) -> list[Estimate]:
         """Every shown group against the one with the most positive patients; none where fewer than two are shown."""

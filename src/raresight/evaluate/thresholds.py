@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from raresight.core.errors import GateError, Problem
+from raresight.core.errors import Problem
 from raresight.core.estimate import FEW_POSITIVE_PATIENTS
 from raresight.core.predictions import Predictions
 from raresight.evaluate import conformal, recalibrate, referral
 from raresight.evaluate.cost import cost_array
 from raresight.evaluate.counts import threshold_array
+from raresight.evaluate.fitting import refuse_test
 from raresight.evaluate.intervals import Interval, rate
 from raresight.evaluate.ranking import steps
 
@@ -66,8 +67,7 @@ def tune(
 
     Raises: `GateError` RS-R36 for predictions of the test part.
     """
-    if val.part == "test":
-        raise GateError(_on_test())
+    refuse_test(val, "thresholds were", "a figure judged on the rows that chose its threshold")
     calibrator = recalibrate.fit(val, implied_prior=implied_prior, seed=seed)
     calibrated = recalibrate.calibrate(val, calibrator)
     classes = val.task.classes
@@ -236,16 +236,6 @@ def _between(score: np.ndarray, step: int) -> float:
 def _setting(decision: Any, name: str, default: Any) -> Any:
     value = decision.get(name) if isinstance(decision, Mapping) else getattr(decision, name, None)
     return default if value is None else value
-
-
-def _on_test() -> Problem:
-    return Problem(
-        code="RS-R36",
-        level="error",
-        found="thresholds were to be chosen on the test part",
-        why="a figure judged on the rows that chose its threshold is too good",
-        remedy="tune on validation or out-of-fold predictions",
-    )
 
 
 def _absent(name: str, reason: str, part: str) -> Problem:

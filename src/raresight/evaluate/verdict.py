@@ -12,6 +12,8 @@ from raresight.evaluate.deployment import METHOD, deployment
 from raresight.evaluate.intervals import Interval, rate
 
 WIDE_HALF_WIDTH = 0.15
+FITTED_HERE = "the calibrator was fitted on this same part: optimistic"
+CHOSEN_HERE = "the threshold was chosen on this same part: optimistic"
 
 
 def from_interval(row: Estimate, interval: Interval, reason: str, needs_positives: bool) -> Estimate:
@@ -43,6 +45,13 @@ def few(row: Estimate) -> str:
 def not_estimable(row: Estimate, reason: str) -> Estimate:
     """The same row without any number, and why."""
     return replace(row, value=None, low=None, high=None, status="not_estimable", reason=reason)
+
+
+def frank(row: Estimate) -> Estimate:
+    """The row, which says so where its threshold was chosen on the very cases that it judges."""
+    if row.operating_point != "tuned" or row.part == "test":
+        return row
+    return replace(row, reason="; ".join(filter(None, [row.reason, CHOSEN_HERE])))
 
 
 def over_classes(row: Estimate, over: str, smallest: int) -> Estimate:

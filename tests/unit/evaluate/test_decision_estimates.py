@@ -161,7 +161,7 @@ def test_what_was_chosen_on_the_judged_part_is_called_optimistic() -> None:
         val, calibrated=calibrated, thresholds=tuned.values, costs=COSTS, decisions=tuned.decisions, resamples=20
     )
     least = [row for row in told if row.operating_point == "least_cost"]
-    assert least and all("calibrator chosen on this same part: optimistic" in row.reason for row in least)
+    assert least and all("the calibrator was fitted on this same part: optimistic" in row.reason for row in least)
     for metric in ("conformal_coverage", "share_referred", "net_benefit"):
         assert all("optimistic" in r.reason for r in told if r.metric == metric and r.operating_point == "tuned")
     test = tuned_on(val, replace(val, part="test"))
