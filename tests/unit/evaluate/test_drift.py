@@ -90,6 +90,15 @@ def test_the_distance_and_the_index_by_hand() -> None:
     assert found["psi"] == pytest.approx(0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5))
 
 
+def test_the_band_knows_the_pooled_shares() -> None:
+    """One in ten of 1,000 then, four of four now: pooled .1035. Of four, two or more differ from .1 by .4 in one draw
+    of twenty; were the sizes exchanged, pooled .996, four of four would be what chance makes."""
+    then = {"edges": [0.5], "shares": [0.1, 0.9], "effective_n": 1000.0}
+    found = score_drift(np.full(4, 0.2), np.arange(4).astype(str), then, np.random.default_rng(0), level=LEVEL)
+    assert found["ks"] == pytest.approx(0.9) and 0.3 < found["ks_band"] < 0.45
+    assert found["verdict"] == "look" and found["ks_p"] < 0.01
+
+
 def test_many_images_of_few_patients_are_few() -> None:
     prob, _ = drawn(12, 5)
     found = score_drift(

@@ -303,3 +303,26 @@ def test_logits_and_probabilities_give_the_same_calibrator() -> None:
     assert first["method"] == second["method"] == "vector"
     np.testing.assert_allclose(calibrate(bare, first).prob, calibrate(full, second).prob, atol=1e-5)
     assert logit(calibrate(full, second).prob).std() > 0
+
+
+def test_own_parameters_need_patients_without_the_class_as_well() -> None:
+    """300 patients, 40 of them without the class: no map of its own; with 60 there is one."""
+    rng = np.random.default_rng(0)
+    for without, own in ((40, []), (60, ["c0"])):
+        y = np.repeat([1.0, 0.0], [300 - without, without])[:, None]
+        z = (3 * y - 1 + rng.normal(size=(300, 1))) * 3
+        free = [row["eligible"] for row in fit(table("independent", y, z))["candidates"] if row["method"] == "vector"]
+        assert free == [bool(own)]
+
+
+def test_maps_are_judged_where_they_were_not_fitted() -> None:
+    """Every fold after the temperature and the scales of the other folds, to the last digit."""
+    z, y = independent(3, lambda z: 0.4 * z + 0.3, n=300)
+    fold, free = np.arange(300) % 5, np.array([True, True])
+    after = recalibrate._crossed(y, z, "independent", free, fold, ["none", "temperature", "vector"])
+    for f in range(5):
+        out = fold == f
+        t = fit_temperature(y[~out], z[~out], "independent")
+        np.testing.assert_array_equal(after["temperature"][out], z[out] / t)
+        alone = fit_vector(y[~out], z[~out], "independent", free, t)
+        np.testing.assert_array_equal(after["vector"][out], mapped(z[out], alone, "independent"))
