@@ -166,3 +166,22 @@ def test_what_was_chosen_on_the_judged_part_is_called_optimistic() -> None:
         assert all("optimistic" in r.reason for r in told if r.metric == metric and r.operating_point == "tuned")
     test = tuned_on(val, replace(val, part="test"))
     assert not any("optimistic" in row.reason for row in test)
+
+
+def test_what_is_all_wrong_cannot_be_worse() -> None:
+    """Five cases of c0, all called c1 at 10 each, twenty of c1 all right: .2 x 10 and no more; five patients leave open
+    that 1 - .025^(1/5) = .5218 of c0 are found."""
+    truth = np.repeat([0, 1], [5, 20])
+    given = predictions("exclusive", np.eye(2)[truth], np.tile([0.05, 0.95], (25, 1)), part="test")
+    found = estimate(given, costs={"matrix": {"c0": {"c1": 10}}}, resamples=50)
+    row = at(found, "expected_cost_matrix", None, "argmax")
+    assert row.value == pytest.approx(2) and row.high == pytest.approx(2)
+    assert row.low == pytest.approx(2 - 0.2 * 10 * 0.5218, abs=1e-3)
+
+
+def test_the_rule_that_never_looks_stands_beside_net_benefit() -> None:
+    """A miss worth 20 alarms, one case in ten: alarming for all gives .1 - .9/20; at one in a thousand, silence: 0."""
+    for share, told in ((0.1, "gives 0.055"), (0.001, "gives 0")):
+        costs = {"missed": {"c0": 20.0}, "prevalence": {"c0": share}}
+        row = at(estimate(matrix_case(), costs=costs, resamples=20), "net_benefit", "c0", "argmax")
+        assert row.reason.endswith(told)
