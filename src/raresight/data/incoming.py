@@ -83,5 +83,5 @@ def pictures_below(path: Path, said: Callable[[str], None] = lambda text: None) 
     files = sorted(found for found in path.rglob("*") if found.is_file() and not found.name.startswith("."))
     pictures = [found for found in files if found.suffix.lower() in SUFFIXES]
     if len(pictures) < len(files):
-        said(f"{path}: {len(files) - len(pictures)} files that are no pictures by their names were left out")
+        said(f"{path}: left out, no pictures by their names: {len(files) - len(pictures)}")
     return pictures

@@ -32,7 +32,10 @@ def effort(content: Content) -> Table | None:
             NOT_RECORDED if memory is None else f"{float(memory):.1f} GB",
         ))  # fmt: skip
     head = ("Arm", "Training time", "Against the baseline", "Steps", "Machine", "Peak memory")
-    note = "First seed. Time between writing one line of the history and the next: another job on the machine counts."
+    note = (
+        "First seed. Time between writing one line of the history and the next: another job on the machine counts. "
+        "Memory is the whole process's, arms trained before included."
+    )
     return table(head, rows, (1, 2, 3, 5), note)
 
 

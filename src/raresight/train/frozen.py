@@ -40,7 +40,7 @@ from raresight.train.course import implied
 from raresight.train.head_safety import safety_of
 from raresight.train.heads import END_TO_END, HeadJob, HeadTable, TrainedHead, head_steps_of, train_heads
 from raresight.train.predict import LABELS, Features, facts_of, new_model, no_weights, require_source
-from raresight.train.runtime import Runtime
+from raresight.train.runtime import Runtime, peak_gb
 from raresight.train.trouble import named_trouble
 
 # Hooks through which a method reaches a head on extracted features (images change through views).
@@ -249,7 +249,8 @@ def _write(
         }
         | ({"safety": safe} if safe else {}),
     )
-    write_json(run.env, source.runtime.described() | {"n_train": len(source.train), "n_val": len(source.val)})
+    counts = {"n_train": len(source.train), "n_val": len(source.val)}
+    write_json(run.env, source.runtime.described() | counts | {"peak_gb": peak_gb()})
     event = {"phase": "head", "step": trained.step, "score": trained.score, "rule": config.train.select, "best": True}
     write_jsonl(run.events, [event | {"steps": head_steps_of(config, len(source.train))}])
     save_resume(run.resume, identity, Progress(phase="head", step=trained.step, best_score=trained.score))

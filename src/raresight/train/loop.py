@@ -29,7 +29,7 @@ from raresight.train.course import REPRESENTATION, Course, head_steps_of, implie
 from raresight.train.head import train_head
 from raresight.train.journal import Journal
 from raresight.train.predict import LABELS, extract, facts_of, logits_of, new_model, steps_of
-from raresight.train.runtime import Runtime
+from raresight.train.runtime import Runtime, peak_gb
 from raresight.train.schedule import optimiser_for, rate, set_rate
 from raresight.train.trouble import named_trouble
 
@@ -84,6 +84,7 @@ def train(
             train_head(course, model, journal, state)
             # Feature oversampling knows the prior that it makes only once it has seen the features.
             write_json(run.arm_json, read_json(run.arm_json) | _implied(course))
+        write_json(run.env, read_json(run.env) | {"peak_gb": peak_gb()})
         journal.finish()
         (run.path / REPRESENTATION).unlink(missing_ok=True)
 

@@ -26,6 +26,19 @@ MARGIN = 1.15  # a choice other than the plain one must be this much faster, or 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
+def peak_gb() -> float | None:
+    """The largest resident memory of this process so far, in GB (10^9 bytes); None where the system does not tell.
+
+    It is the process's, so of an arm trained after others it is the largest of them all.
+    """
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows has no such module
+        return None
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return getrusage(RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Device, precision ("fp32" or "bf16"), layout and CPU threads. fp16 is not offered: bf16 needs no loss scaling."""

@@ -58,8 +58,9 @@ def freeze(
         return before
     opened = openings(study.folder.ledger)
     if opened:
+        often = "once" if len(opened) == 1 else f"{len(opened)} times"
         study.progress.say(
-            f"the test part was opened {len(opened)} times before this: page one will say that the bundle came after"
+            f"the test part was opened {often} before this: page one will say that the bundle came after"
         )
     from raresight.report.bundle_card import bundle_card
 

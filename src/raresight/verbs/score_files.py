@@ -165,5 +165,20 @@ def mismatch(found: str, remedy: str) -> ConfigError:
 
 
 def with_critical(task: Task, critical: Sequence[str]) -> Task:
-    """The task of a table with its critical classes; raises as `Task` does for names that are no classes."""
+    """The task of a table with its critical classes.
+
+    Raises: `ConfigError` RS-C33 for a name that is no class of the table.
+    """
+    unknown = [name for name in critical if name not in task.classes]
+    if unknown:
+        raise ConfigError(
+            Problem(
+                code="RS-C33",
+                level="error",
+                column="--critical",
+                found=f"{', '.join(map(repr, unknown))} is no class of the table",
+                why="its sensitivity would never be reported",
+                remedy=f"the classes are {', '.join(task.classes)}",
+            )
+        )
     return replace(task, critical=tuple(critical))
