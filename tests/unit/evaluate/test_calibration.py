@@ -478,3 +478,14 @@ def test_rare_classes_that_are_poorly_calibrated_are_named_with_the_way() -> Non
         assert poorly_calibrated(bold) == {"c": f"its probabilities are too {word} (slope {slope:.2f})"}
     subgroup = replace(row("expected_observed_ratio", 0.3, 0.2, 0.4), subgroup="sex=female")
     assert poorly_calibrated([subgroup]) == {}
+
+
+def test_the_curve_of_expected_labels_lies_on_the_diagonal() -> None:
+    """As many positives drawn in every place as p says: index 0; the nearest cases are weighed by p (1 - p)."""
+    prob = np.repeat([0.1, 0.5, 0.9], 10)
+    curve = Curve(np.tile([0.0, 1.0], 15), prob)
+    assert curve.null_index(np.array([[1.0], [5.0], [9.0]])) == pytest.approx([0], abs=1e-12)
+    # Masses .9, 2.5, .9 of 4.3: three quarters about .1 reach to the middle, whose own weight is then 0, as in lowess.
+    # Were p (1 + p) the mass, 1.1, 7.5 and 17.1, the third place would be needed too.
+    held = Curve(np.tile([0.0, 1.0], 15), prob, span=0.75).kernel
+    assert held[0].tolist() == [1, 0, 0]
