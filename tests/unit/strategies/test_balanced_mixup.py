@@ -139,9 +139,11 @@ def test_dense_labels_are_mixed_pixel_by_pixel() -> None:
 def test_neutral_and_single_batches_stay_bit_for_bit() -> None:
     x, y = batch((5, 3))
     for method, n in ((BalancedMixup(**BalancedMixup.neutral()), 8), (fitted(alpha=1.0), 1)):
-        out, soft = method.mix_inputs(x[:n], y[:n], rng())
+        used = rng()
+        out, soft = method.mix_inputs(x[:n], y[:n], used)
         assert torch.equal(out, x[:n])
         assert torch.equal(soft, y[:n])
+        assert torch.equal(used.get_state(), rng().get_state())  # nothing to mix, nothing drawn
 
 
 def test_a_batch_of_two_is_mixed() -> None:

@@ -33,6 +33,20 @@ def test_a_shortlist_holds_the_smallest_of_all_blocks(order: str) -> None:
     assert torch.equal(kept.bar, ranked[:, 6])
 
 
+def test_a_list_is_cut_once_it_is_longer_than_three_times_its_length() -> None:
+    """Two values are wanted: six may gather, the seventh is one too many, and then the bar comes down."""
+    kept = Shortlist(1, 2, torch.device("cpu"))
+    kept.meet(torch.tensor([[10.0, 20.0, 30.0]]), 0)
+    assert (kept.value.shape, kept.bar.tolist()) == ((1, 2), [20.0])
+    kept.meet(torch.tensor([[19.0, 18.0, 17.0, 20.0]]), 3)
+    assert (kept.value.shape, kept.bar.tolist()) == ((1, 5), [20.0])
+    kept.meet(torch.tensor([[16.0]]), 7)
+    assert (kept.value.shape, kept.bar.tolist()) == ((1, 6), [20.0])
+    kept.meet(torch.tensor([[15.0]]), 8)
+    assert (kept.value.shape, kept.bar.tolist()) == ((1, 2), [15.0])
+    assert sorted(kept.places()[0].tolist()) == [0, 8]
+
+
 def test_a_shortlist_that_holds_everything_has_no_bar() -> None:
     kept = Shortlist(2, 7, torch.device("cpu"))
     kept.meet(torch.rand(2, 3, generator=rng()), 0)
@@ -80,7 +94,7 @@ def test_values_below_a_bar_by_hand() -> None:
     values = torch.tensor(
         [
             [3.0, 1.0, high, 4.0, high, 2.0, *[high] * 10],
-            [high, high, high, high, high, high, 4.5, 5.0, *[high] * 8],
+            [high, high, high, high, high, high, 4.5, high, 5.0, *[high] * 7],  # 5.0 is not below 5.0
             [high] * 16,
             [*[high] * 14, 0.5, 0.25],
         ]
