@@ -60,7 +60,7 @@ def test_one_bad_file_never_loses_the_rest(phantom: Path, bundle: Path, tmp_path
     Image.open(good[1]).convert("RGBA").save(tmp_path / "d.png")
     (tmp_path / "list.csv").write_text("image,patient_id\na.png,007\nb.png,007\nmissing.png,8\n")
     answer = cli("predict", bundle, tmp_path, tmp_path / "list.csv", "--out", tmp_path / "out.csv")
-    assert answer.code == 0 and "1 files" in answer.err, answer.err
+    assert answer.code == 0 and "no pictures by their names: 1" in answer.err, answer.err
     rows = pd.read_csv(tmp_path / "out.csv", dtype=str, keep_default_na=False)
     assert list(rows["case"]) == ["a", "b", "c", "d", "a~2", "b~2", "missing"]
     invalid = rows[rows["status"] == "invalid_input"]
