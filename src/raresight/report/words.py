@@ -165,8 +165,9 @@ def listing(items: Sequence[str], last: str = "and") -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a capital first and a full stop last."""
+    """The text with a capital first and a full stop last; a name such as `heavy_augment` keeps its letters."""
     text = text.strip()
     if not text:
         return ""
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".")
+    begun = text if "_" in text.split()[0] else text[0].upper() + text[1:]
+    return begun + ("" if text[-1] in ".!?" else ".")
