@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+from torch import Tensor
 
 from raresight.core.presets import PRESETS
 from raresight.strategies.inputs.augmentation import change
@@ -28,9 +29,12 @@ def test_noise_alone_changes_every_picture() -> None:
 @pytest.mark.parametrize(("noise", "drawn"), [(0.0, 0), (0.05, 6 * 16)])
 def test_grain_is_drawn_only_where_there_is_noise(noise: float, drawn: int, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers, randn = [0], torch.randn
-    monkeypatch.setattr(
-        torch, "randn", lambda shape, generator: (numbers.append(shape.numel()), randn(shape, generator=generator))[1]
-    )
+
+    def counted(shape: torch.Size, generator: torch.Generator) -> Tensor:
+        numbers.append(shape.numel())
+        return randn(shape, generator=generator)
+
+    monkeypatch.setattr(torch, "randn", counted)
     x = torch.full((6, 1, 4, 4), 0.5)
     change(
         x, torch.ones(6, dtype=torch.bool), dataclasses.replace(STILL, noise=noise), strength=1.0, share=1.0, rng=rng()
