@@ -165,7 +165,7 @@ def test_frozen_before_the_opening_is_in_the_plan_and_on_page_one(copied: Path, 
 
 def test_a_bundle_frozen_late_is_said_to_be(copied: Path, cli: Cli) -> None:
     answer = cli("freeze", copied, "--arm", "moved")
-    assert answer.code == 0 and "opened 1 times before" in answer.err
+    assert answer.code == 0 and "opened once before" in answer.err
     cli("report", copied)
     told = read_json(copied / "report/report.json")
     assert "after the test part had been opened once" in told["acceptance_note"]

@@ -80,4 +80,4 @@ def test_order_is_kept_over_stretches_and_folders_are_searched(folder: Path) -> 
     assert codes == ["", "RS-I21"] * 70
     said: list[str] = []
     assert [path.name for path in pictures_below(folder, said.append)][:2] == ["alpha.png", "blank.png"]
-    assert "1 files" in said[0]
+    assert "no pictures by their names: 1" in said[0]
