@@ -13,7 +13,7 @@ from raresight.core.bundle import Bundle
 from raresight.core.extras import need
 from raresight.core.predictions import Predictions, tabulate
 from raresight.core.progress import Silent
-from raresight.verbs.predicting import log_odds
+from raresight.evaluate.calibration import log_odds
 
 
 @dataclass(frozen=True)

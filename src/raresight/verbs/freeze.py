@@ -19,8 +19,9 @@ from raresight.core.files import read_json, sha256_of, write_json, write_text
 from raresight.core.ledger import openings
 from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder
+from raresight.evaluate.calibration import log_odds
 from raresight.verbs.opened import OpenStudy
-from raresight.verbs.predicting import log_odds, source_of, weights_sha256
+from raresight.verbs.predicting import source_of, weights_sha256
 from raresight.verbs.tune import require_tuned, units
 
 ENSEMBLE = "ensemble"

@@ -9,8 +9,9 @@ from raresight.core.errors import ConfigError, Problem
 from raresight.core.files import read_json, sha256, write_json, write_text
 from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder
+from raresight.evaluate.calibration import log_odds
 from raresight.verbs.opened import OpenStudy
-from raresight.verbs.predicting import as_predictions, log_odds
+from raresight.verbs.predicting import as_predictions
 
 
 def bring_in(study: OpenStudy, arm: Arm, run: RunFolder) -> None:

@@ -12,6 +12,7 @@ from raresight.core.files import sha256
 from raresight.core.manifest import Manifest
 from raresight.core.predictions import Predictions, tabulate
 from raresight.core.run import RunFolder
+from raresight.evaluate.calibration import log_odds
 from raresight.verbs.opened import OpenStudy
 from raresight.verbs.training import cases, locked_runtime
 
@@ -21,12 +22,6 @@ def as_predictions(study: OpenStudy, manifest: Manifest, logits: np.ndarray, run
     target = manifest.targets(study.task)
     table = tabulate(study.task, manifest.cases, logits, target, study.metadata(manifest))
     return Predictions(table, study.task, run.arm, run.seed, part)
-
-
-def log_odds(prob: np.ndarray, kind: str) -> np.ndarray:
-    """Logits that give back `prob`; probabilities of 0 and 1 are drawn in by 1e-12, which keeps them finite."""
-    clipped = np.clip(prob, 1e-12, 1 - 1e-12)
-    return np.log(clipped) if kind == "exclusive" else np.log(clipped) - np.log1p(-clipped)
 
 
 def predict_test(study: OpenStudy, arm: Arm, run: RunFolder) -> Predictions:
