@@ -145,7 +145,8 @@ class _Given:
             off = ~broken & ~outside & (np.abs(values.sum(axis=1) - 1) > SUM_TOLERANCE)
             if off.any():
                 found = f"the probabilities of {int(off.sum())} rows do not sum to 1: {self._examples(off)}"
-                self.add("RS-P41", found, why, remedy, _rows(off)[0])
+                every = f"every class needs its column (here: {listed(task.classes)})"
+                self.add("RS-P41", found, why, f"{every}; {remedy}", _rows(off)[0])
         return values
 
     def labels(self, task: Task, *, required: bool) -> None:
