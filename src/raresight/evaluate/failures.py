@@ -11,16 +11,15 @@ from raresight.core.predictions import Predictions
 from raresight.evaluate.counts import decide
 from raresight.evaluate.thresholds import threshold_array
 
-KINDS = ("missed", "confident", "suspect")
 MOST = 12
 DOUBT = 0.5  # an error below this probability is no confident one
 
 
 @dataclass(frozen=True)
 class Failure:
-    """One case: `kind` of `KINDS`, its id, the class it has, the class said instead (None: nothing), and both scores.
+    """One case: its `kind` (missed, confident, suspect) and id, the class it has, the class said instead, both scores.
 
-    `true` is None for a false alarm of an independent label. Scores are probabilities in [0, 1].
+    `true` is None for a false alarm of an independent label; the class said is None where nothing was. Scores are probabilities in [0, 1].
     """
 
     kind: str

@@ -12,7 +12,7 @@ import numpy as np
 from raresight.core.predictions import LOGIT_PREFIX, PROB_PREFIX, Predictions
 from raresight.core.seeds import numpy_rng
 from raresight.core.task import Kind
-from raresight.evaluate.calibration import log_losses, log_odds, probabilities
+from raresight.evaluate.calibration import log_loss, log_losses, log_odds, probabilities
 from raresight.evaluate.calibrators import fit_beta, fit_temperature, fit_vector, mapped
 from raresight.evaluate.fitting import refuse_test
 
@@ -67,7 +67,7 @@ def fit(val: Predictions, *, implied_prior: np.ndarray | None = None, seed: int 
         "own_parameters": [name for name, own in zip(classes, free, strict=True) if own and chosen in METHODS[2:]],
         "candidates": candidates,
         "reason": _reason(chosen, candidates),
-        "log_loss_before": _mean(log_losses(target, given, kind)),
+        "log_loss_before": _number(log_loss(target, given, kind)),
         "log_loss_corrected": _mean(losses["none"]),
         "log_loss_after": _mean(losses[chosen]),
         "part": val.part,

@@ -22,8 +22,6 @@ from raresight.core.task import Task
 if TYPE_CHECKING:
     from raresight.data.read import Reading, ReadOptions
 
-SOURCES = ("csv", "folder", "ham10000", "chestxray14", "medmnist")
-
 # Names of having nothing: never the class whose miss is the example.
 HEALTHY = ("normal", "healthy", "negative", "benign", "none", "no finding", "no_finding", "nevus", "nv", "common", "0")
 

@@ -114,11 +114,6 @@ class OpenStudy:
     def arms(self) -> list[Arm]:
         return self.config.parsed_arms
 
-    @property
-    def resolved_arms(self) -> list[Arm]:
-        """The arms as they are trained: chosen values in place of lists."""
-        return [self.resolved(arm) for arm in self.arms]
-
     def resolved(self, arm: Arm) -> Arm:
         """The arm with the values that were chosen for its lists.
 
