@@ -19,7 +19,8 @@ DOUBT = 0.5  # an error below this probability is no confident one
 class Failure:
     """One case: its `kind` (missed, confident, suspect) and id, the class it has, the class said instead, both scores.
 
-    `true` is None for a false alarm of an independent label; the class said is None where nothing was. Scores are probabilities in [0, 1].
+    `true` is None for a false alarm of an independent label; the class said is None where nothing was.
+    Scores are probabilities in [0, 1].
     """
 
     kind: str
