@@ -9,6 +9,7 @@ from raresight.report.words import class_name, listing
 
 
 def decision_limits(content: Content, arm: ArmResult) -> list[Limitation]:
+    """All of them for the arm that is shown; none where nothing is known of probabilities, sets or prices."""
     return [*_probabilities(content, arm), *_sets(content, arm), *_unstated(content)]
 
 

@@ -22,6 +22,7 @@ COVERAGE, SIZE = "conformal_coverage", "conformal_set_size"
 
 
 def conformal(content: Content) -> Figure | Absent:
+    """Coverage and mean size of the sets per class, as judged on the part shown; `Absent` without fitted sets."""
     arm = content.chosen
     if arm is None:
         return Absent(content.why_missing("arms"))

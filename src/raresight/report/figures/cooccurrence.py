@@ -15,6 +15,7 @@ DARK = 0.55
 
 
 def cooccurrence(content: Content) -> Figure | Absent:
+    """How often two findings stand in one case, in cases; `Absent` for exclusive labels and without an audit."""
     if content.audit is None:
         return Absent(content.why_missing("audit"))
     if content.task.kind == "exclusive":

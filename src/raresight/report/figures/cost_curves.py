@@ -17,6 +17,7 @@ AT = (0.1, 0.25, 0.5, 0.75, 0.9)
 
 
 def cost_curves(content: Content) -> Figure | Absent:
+    """Cost over the weight of misses, both in [0, 1], per watched class; a class that is absent has an empty panel."""
     arm = content.chosen
     if arm is None or not arm.predictions:
         return Absent(content.why_missing("arms") if arm is None else "not computed, because there are no scores")

@@ -25,6 +25,7 @@ from raresight.report.words import figure as as_text
 
 
 def precision_recall(content: Content) -> Figure | Absent:
+    """Precision over recall with the prevalence as its floor, and both as gain; absent classes have empty panels."""
     arms = compared(content)
     if not arms:
         return Absent(content.why_missing("arms") if not content.arms else "not computed, because there are no scores")

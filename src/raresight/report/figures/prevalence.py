@@ -25,6 +25,7 @@ MOST_READ = 1000.0
 
 
 def prevalence(content: Content) -> Figure | Absent:
+    """PPV, NPV and number needed to read over prevalence, with bands; an absent class has an empty panel."""
     arm = content.chosen
     if arm is None:
         return Absent(content.why_missing("arms"))

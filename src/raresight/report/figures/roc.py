@@ -17,6 +17,7 @@ LEAST_SHARE = 1e-3  # where the logarithmic axis begins; a curve below it is dra
 
 
 def roc(content: Content) -> Figure | Absent:
+    """Recall over the share of false alarms, linear and logarithmic, with bands; absent classes have empty panels."""
     arms = compared(content)
     if not arms:
         return Absent(content.why_missing("arms") if not content.arms else "not computed, because there are no scores")
