@@ -16,7 +16,7 @@ ODDS = (2, 5, 10, 20, 50, 100)  # false alarms that one found case is worth, for
 
 
 def decision_curve(content: Content) -> Figure | Absent:
-    """Net benefit in cases per 1,000 over the alarm probability, beside all and none; an absent class: an empty panel."""
+    """Net benefit in cases per 1,000 over the alarm probability; an absent class has an empty panel."""
     arm = content.chosen
     if arm is None or not arm.predictions:
         return Absent(content.why_missing("arms") if arm is None else "not computed, because there are no scores")

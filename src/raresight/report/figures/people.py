@@ -17,7 +17,7 @@ MOST = 3
 
 
 def people(content: Content) -> Figure | Absent:
-    """Age, sex, site or what the table tells, per part: shares in per cent, or median and quartiles; `Absent` without any."""
+    """Age, sex, site per part: shares in per cent, or median and quartiles; `Absent` where the table has none."""
     if content.people is None:
         return Absent(content.why_missing("people"))
     parts, columns = list(content.people["parts"]), content.people["columns"]

@@ -46,7 +46,7 @@ class Price:
 
 
 def price(content: Content) -> Figure | Absent:
-    """Found more of 100 with the class against alarms more per 1,000, arm less baseline; `Absent` without a second arm."""
+    """Found more of 100 against alarms more per 1,000, arm less baseline; `Absent` without a second arm."""
     reference = content.reference
     others = [arm for arm in content.arms if arm is not reference and arm.predictions]
     if reference is None or not reference.predictions or not others:

@@ -14,7 +14,7 @@ LEFT, RIGHT = 0.1, 10.0
 
 
 def recalibrated(content: Content) -> Figure | Absent:
-    """Expected over observed cases before and after the calibrator, with intervals; `Absent` where none was fitted."""
+    """Expected over observed before and after the calibrator, with intervals; `Absent` where none was fitted."""
     arm = content.chosen
     if arm is None:
         return Absent(content.why_missing("arms"))

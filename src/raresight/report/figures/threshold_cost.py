@@ -43,7 +43,7 @@ def price(content: Content, name: str, one: Judged) -> Price | None:
 
 
 def threshold_cost(content: Content) -> Figure | Absent:
-    """Cost per 1,000 in false alarms over the threshold on validation, and what test achieved; `Absent` without validation."""
+    """False alarms' worth per 1,000 over the threshold on validation, and on test; `Absent` without validation."""
     arm = content.chosen
     if arm is None:
         return Absent(content.why_missing("arms"))
