@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raresight.core.errors import ConfigError, Problem, listed, nearest
 
+MOST_BUDGET = 100
 MOST_CANDIDATES = 16  # of one arm's grid: a choice among more is a lottery on a validation part of usual size
 NETWORK = ("frozen", "backbone")  # entries of an arm that are no methods
 
@@ -34,7 +35,8 @@ class Arm:
     """One way of handling imbalance.
 
     `predictions` is set for an arm trained elsewhere: part -> file. `frozen` names the arm on whose features (those of
-    its best weights, same seed) this arm trains its head alone. `backbone` is a network of the arm's own.
+    its best weights, same seed) this arm trains its head alone. `backbone` is a network of the arm's own. `budget` is
+    how many times the study's optimiser steps it trains: 2 gives plain training what SAM costs.
     """
 
     name: str
@@ -42,12 +44,14 @@ class Arm:
     predictions: dict[str, str] | None = None
     frozen: str | None = None
     backbone: str | None = None
+    budget: int = 1
 
     @classmethod
     def parse(cls, name: str, written: Any) -> Arm:
         """Read an arm as written: a list of names and `{name: settings}`, or `{predictions: {val: file, ...}}`.
 
-        The entries `{frozen: ARM}` and `{backbone: NAME}` say where the network comes from.
+        The entries `{frozen: ARM}` and `{backbone: NAME}` say where the network comes from, `{budget: N}` how long it
+        trains.
 
         Raises: `ConfigError` naming the arm and the entry that is neither (RS-C33), a grid that is empty or too large
         (RS-C34), entries that exclude each other (RS-C35).
@@ -58,26 +62,25 @@ class Arm:
             raise _unreadable(name, written)
         specs: list[StrategySpec] = []
         network: dict[str, str] = {}
+        budgets: list[int] = []
         for entry in written:
-            if entry in NETWORK:
-                raise _unnamed(name, entry, None)
-            if isinstance(entry, str):
+            if isinstance(entry, str) and entry not in NETWORK:
                 specs.append(StrategySpec(entry))
             elif isinstance(entry, dict) and len(entry) == 1:
                 ((method, settings),) = entry.items()
-                if method in NETWORK:
-                    if not isinstance(settings, str) or not settings:
-                        raise _unnamed(name, method, settings)
-                    if network:
-                        raise _twice(name, method, network)
-                    network[method] = settings
-                    continue
-                if not isinstance(settings, dict | None):
+                if method == "budget":
+                    budgets.append(_budget(name, settings))
+                elif method in NETWORK:
+                    network[method] = _network(name, method, settings, network)
+                elif not isinstance(settings, dict | None):
                     raise _unreadable(name, entry)
-                specs.append(StrategySpec(str(method), {str(k): v for k, v in (settings or {}).items()}))
+                else:
+                    specs.append(StrategySpec(str(method), {str(k): v for k, v in (settings or {}).items()}))
             else:
-                raise _unreadable(name, entry)
-        arm = cls(name, tuple(specs), None, network.get("frozen"), network.get("backbone"))
+                raise _unnamed(name, entry, None) if entry in NETWORK else _unreadable(name, entry)
+        if len(budgets) > 1 or (budgets and "frozen" in network):
+            raise _one_budget(name, budgets)
+        arm = cls(name, tuple(specs), None, network.get("frozen"), network.get("backbone"), *budgets)
         _check_grid(arm)
         return arm
 
@@ -112,6 +115,7 @@ class Arm:
             "name": self.name,
             "strategies": [{"name": s.name, "settings": s.settings} for s in self.strategies],
             **network,
+            **({"budget": self.budget} if self.budget > 1 else {}),
         }
 
 
@@ -164,7 +168,7 @@ def _check_grid(arm: Arm) -> None:
         )
 
 
-def _twice(arm: str, entry: str, network: dict[str, str]) -> ConfigError:
+def _twice(arm: str, entry: str, network: Mapping[str, str]) -> ConfigError:
     (first,) = network
     if entry == first:
         return _wrong(arm, entry, "RS-C35", f"'{entry}' stands twice", "an arm has one network", "keep one of the two")
@@ -176,6 +180,29 @@ def _twice(arm: str, entry: str, network: dict[str, str]) -> ConfigError:
         "a frozen arm has the network of the arm that it names",
         "keep one; to freeze another network, give it an arm of its own and name that one",
     )
+
+
+def _network(arm: str, entry: str, given: Any, already: Mapping[str, str]) -> str:
+    if not isinstance(given, str) or not given:
+        raise _unnamed(arm, entry, given)
+    if already:
+        raise _twice(arm, entry, already)
+    return given
+
+
+def _budget(arm: str, given: Any) -> int:
+    if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_BUDGET:
+        return given
+    found = f"budget: {given!r} is not a whole number from 1 to {MOST_BUDGET}"
+    why = "it says how many times the study's optimiser steps this arm trains"
+    raise _wrong(arm, "budget", "RS-C34", found, why, "write {budget: 2} for twice the steps")
+
+
+def _one_budget(arm: str, budgets: Sequence[int]) -> ConfigError:
+    if len(budgets) > 1:
+        return _wrong(arm, "budget", "RS-C35", "'budget' stands twice", "an arm trains once", "keep one of the two")
+    found, why = "'frozen' and 'budget' stand together", "all heads on one arm's features train the same steps"
+    return _wrong(arm, "budget", "RS-C35", found, why, "keep one of the two")
 
 
 def _unnamed(arm: str, entry: str, given: Any) -> ConfigError:

@@ -122,6 +122,8 @@ class TrainSection(Section):
     lr: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     warmup: Share = 0.05
+    clip: Positive | None = None
+    accumulate: Annotated[int, Field(ge=1)] = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
@@ -210,11 +212,16 @@ class StudyConfig(Section):
         return arms
 
     def for_arm(self, arm: Arm) -> StudyConfig:
-        """These settings with the network that the arm has: its own, or that of the arm whose features it takes."""
+        """These settings with the arm's budget and network: its own, or that of the arm whose features it takes."""
         source = next((other for other in self.parsed_arms if other.name == arm.frozen), arm)
-        if source.backbone is None:
-            return self
-        return self.model_copy(update={"model": self.model.model_copy(update={"backbone": source.backbone})})
+        changed: dict[str, Any] = {}
+        if source.backbone is not None:
+            changed["model"] = self.model.model_copy(update={"backbone": source.backbone})
+        if arm.budget > 1:
+            longer = {"epochs": self.train.epochs * arm.budget}
+            longer |= {} if self.train.steps is None else {"steps": self.train.steps * arm.budget}
+            changed["train"] = self.train.model_copy(update=longer)
+        return self.model_copy(update=changed) if changed else self
 
 
 def load_config(path: Path) -> StudyConfig:

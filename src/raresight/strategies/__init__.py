@@ -51,6 +51,9 @@ from raresight.strategies.schedules.classifier_retraining import ClassifierRetra
 from raresight.strategies.schedules.deferred_reweighting import DeferredReweighting
 from raresight.strategies.schedules.ema import EMA
 from raresight.strategies.stack import Stack
+from raresight.strategies.steps.imbalanced_sam import ImbSAM
+from raresight.strategies.steps.looksam import LookSAM
+from raresight.strategies.steps.msam import MSAM
 from raresight.strategies.steps.sam import SAM
 from raresight.strategies.strategy import Facts, Strategy, SyntheticRows
 
@@ -88,6 +91,9 @@ ALL: tuple[type[Strategy], ...] = (
     Tversky,
     Uncertainty,
     SAM,
+    MSAM,
+    ImbSAM,
+    LookSAM,
     EMA,
     DeferredReweighting,
     ClassifierRetraining,
@@ -121,6 +127,7 @@ def describe() -> list[dict[str, Any]]:
             "kinds": list(method.kinds),
             "spaces": list(method.spaces),
             "head_phase": method.head_phase,
+            "experimental": method.experimental,
             "source": method.source,
         }
         for method in ALL

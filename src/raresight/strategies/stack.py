@@ -293,6 +293,10 @@ class Stack:
                 contexts.enter_context(strategy.deployed(model))
             yield
 
+    def stale_statistics(self) -> bool:
+        """Whether batch-norm statistics have to be estimated anew for the deployed weights."""
+        return any(strategy.stale_statistics() for strategy in owners(self.strategies, "stale_statistics"))
+
     def end_training(self, model: nn.Module) -> None:
         for strategy in owners(self.strategies, "end_training"):
             strategy.end_training(model)

@@ -91,6 +91,7 @@ class Strategy:
     spaces: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
     head_phase: ClassVar[bool] = False  # True: the arm's last `head_steps` train the head on extracted features
     takes_weights: ClassVar[bool] = True  # False: the method's loss has no place for case weights (a pairwise loss)
+    experimental: ClassVar[bool] = False  # True: it works, but nothing yet says that it is worth its cost
     rowwise: ClassVar[bool] = True  # False: the method's loss is not a mean over rows, so batches cannot be joined
 
     @classmethod
@@ -171,7 +172,9 @@ class Strategy:
     ) -> Tensor:
         """One optimiser step. `closure(rows=None)` zeroes gradients, runs forward and backward, returns the loss.
 
-        Called again in the same step it replays mixing and dropout and leaves batch-norm statistics alone.
+        Called again in the same step it replays mixing and dropout and leaves batch-norm statistics alone. With `rows`
+        it takes the part of the batch's loss that these rows have (the parts of rows that make up the batch add up to
+        the whole), batch normalisation using its running statistics.
         """
         raise NotImplementedError
 
@@ -203,6 +206,13 @@ class Strategy:
     def deployed(self, model: nn.Module) -> Iterator[None]:
         """Within this context `model` carries the weights that would be deployed: for validation and checkpoints."""
         yield
+
+    def stale_statistics(self) -> bool:
+        """Whether batch-norm statistics collected in training belong to other weights than those deployed.
+
+        The loop then estimates them anew for the deployed weights, before every evaluation.
+        """
+        return False
 
     def end_training(self, model: nn.Module) -> None:
         """Called once at the end of the representation phase; may write the deployed weights into `model`."""

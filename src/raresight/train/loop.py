@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from raresight.train.journal import Journal
 from raresight.train.predict import LABELS, extract, facts_of, logits_of, new_model, steps_of
 from raresight.train.runtime import Runtime, peak_gb
 from raresight.train.schedule import optimiser_for, rate, set_rate
+from raresight.train.statistics import estimated
 from raresight.train.trouble import named_trouble
 
 __all__ = ["Cases", "train"]
@@ -121,7 +123,7 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
         due = (step + 1) % interval == 0 or step + 1 == steps
         if due:
             journal.read_losses()
-            with stack.deployed(model):
+            with stack.deployed(model), stepper.statistics():
                 logits = logits_of(model, extract(model, course.val, settings.batch, runtime))
                 journal.evaluated(model, logits, course.val.target, best, epoch=epoch, lr=lr)
             model.train()
@@ -153,6 +155,7 @@ class Stepper:
             epoch=self.order.epoch(step),
             stream=course.stream(step),
             model_seed=derive(course.study_seed, course.run.seed, "model", step),
+            accumulate=course.config.train.accumulate,
         )
         known = (~target.isnan()).float()
         batch = {"x": x, "target": target.nan_to_num(0.0), "mask": known, "ids": ids}
@@ -160,6 +163,12 @@ class Stepper:
         stack.observe(closure.seen, closure.per_case)
         stack.after_step(step + 1, self.model)
         return loss, len(rows), input_seconds
+
+    def statistics(self) -> AbstractContextManager[None]:
+        """Around an evaluation: batch-norm statistics of the weights that the model carries then."""
+        if not self.course.stack.stale_statistics():
+            return nullcontext()
+        return estimated(self.course, self.model, self.images)
 
     def cases_of(self, step: int) -> list[str]:
         """Names of the cases in the batch of optimiser step `step` (from 1)."""

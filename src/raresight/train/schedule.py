@@ -26,7 +26,10 @@ def rate(step: int, steps: int, *, base: float, warmup: float) -> float:
 
 
 def optimiser_for(parameters: Iterable[nn.Parameter], settings: TrainSection) -> torch.optim.Optimizer:
-    """AdamW, or SGD with Nesterov momentum 0.9; no weight decay on biases and normalisation layers (one axis)."""
+    """AdamW, or SGD with Nesterov momentum 0.9; no weight decay on biases and normalisation layers (one axis).
+
+    With `clip` the gradient of every step is shortened to that norm, one norm over all parameters.
+    """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": settings.weight_decay},
@@ -34,9 +37,20 @@ def optimiser_for(parameters: Iterable[nn.Parameter], settings: TrainSection) ->
     ]
     groups = [group for group in groups if group["params"]]
     fused = all(parameter.device.type in {"cpu", "cuda"} for parameter in trained)
+    optimiser: torch.optim.Optimizer
     if settings.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=settings.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
-    return torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
+        optimiser = torch.optim.SGD(groups, lr=settings.lr, momentum=MOMENTUM, nesterov=True, fused=fused)
+    else:
+        optimiser = torch.optim.AdamW(groups, lr=settings.lr, fused=fused)
+    if (longest := settings.clip) is not None:
+        # before the optimiser's own step, whoever calls it: a climb of SAM is over by then, and keeps its full length
+        optimiser.register_step_pre_hook(lambda *_: clip(trained, longest))
+    return optimiser
+
+
+def clip(parameters: Iterable[nn.Parameter], longest: float) -> None:
+    """Shorten the gradient to norm `longest` where it is longer, one norm over all parameters."""
+    torch.nn.utils.clip_grad_norm_(parameters, longest)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from raresight.strategies.settings import number
+from raresight.strategies.settings import choice, number, whole
+from raresight.strategies.steps.perturbation import SCOPES, Scope, moved, normalising, told, trained, within
 from raresight.strategies.strategy import Place, Strategy
 
 
@@ -16,10 +17,13 @@ class SAM(Strategy):
     """Climb to w + rho g / |g|, take the gradient there, come back, and step with it.
 
     Equation: e = rho g / ||g||_2, g = grad L(w), the norm over all parameters of all groups; then the optimiser steps
-    from w with grad L(w + e). Two passes a step; the weights are put back from a copy, bit for bit, before the step.
+    from w with grad L(w + e). Two passes a step; the weights come back bit for bit before the step. With scope `norm`
+    e moves the gains and biases of normalisation layers alone (SAM-ON). With `every: k` steps 1, k + 1, 2k + 1, ...
+    climb and the others are plain.
 
     Shapes: any. `closure()` is called twice and returns the loss; the loss at w is what `step` returns.
-    Ranges: `rho` in [0, 10], a distance in weight space; 0 is the plain step (one pass).
+    Ranges: `rho` in [0, 10], a distance in weight space; 0 is the plain step (one pass). `scope` is `all` or `norm`,
+    which has to be told the model: `start_epoch(0, model, rng)` before the first step. `every` >= 1.
     Absent class: no role. A gradient of norm 0, or one that is not finite, gives the plain step: there is no direction
     to climb in.
     Helps: where weights or a shift already raise the rare classes and their few cases would otherwise be fitted in a
@@ -52,39 +56,42 @@ class SAM(Strategy):
     place: ClassVar[Place] = "steps"
     source: ClassVar[str] = "Foret et al. 2021, SAM with the 2-norm"
 
-    def __init__(self, *, rho: float = 0.05) -> None:
+    def __init__(self, *, rho: float = 0.05, scope: Scope = "all", every: int = 1) -> None:
         self.rho = number(self.name, "rho", rho, 0, 10)
+        self.scope = choice(self.name, "scope", scope, SCOPES)
+        self.every = whole(self.name, "every", every, 1)
+        self.n_steps_ = 0
+        self._norm: list[Tensor] | None = None
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:
         return {"rho": 0.0}
 
+    def start_epoch(self, epoch: int, model: nn.Module, rng: torch.Generator) -> None:
+        if self.scope == "norm":
+            self._norm = normalising(model)
+
     def step(
         self, closure: Callable[..., Tensor], optimiser: torch.optim.Optimizer, batch: dict[str, Tensor]
     ) -> Tensor:
         loss = closure()
-        if self.rho > 0:
+        if self.rho > 0 and self.n_steps_ % self.every == 0:
             self._climb(closure, optimiser)
         optimiser.step()
+        self.n_steps_ += 1
         return loss
 
-    @torch.no_grad()
     def _climb(self, closure: Callable[..., Tensor], optimiser: torch.optim.Optimizer) -> None:
         """Replace the gradients by those at the perturbed weights; the weights themselves end as they were."""
-        parameters = [p for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        scope = None if self.scope == "all" else told(self._norm, self.name)
+        parameters = [p for p in within(trained(optimiser), scope) if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        if not gradients:
-            return
-        norm = torch.linalg.vector_norm(torch.stack([g.norm().to(gradients[0].device) for g in gradients]))
-        if not torch.isfinite(norm) or norm == 0:
-            return
-        # a copy, since adding and subtracting e would leave rounding errors in the weights
-        before = [p.clone() for p in parameters]
-        ascent = torch._foreach_mul(gradients, (self.rho / norm).item())
-        torch._foreach_add_(parameters, ascent)
-        try:
-            with torch.enable_grad():
+        with moved(parameters, gradients, self.rho) as away:
+            if away:
                 closure()
-        finally:
-            for parameter, kept in zip(parameters, before, strict=True):
-                parameter.copy_(kept)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"n_steps": torch.tensor(self.n_steps_)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.n_steps_ = int(state["n_steps"])
