@@ -1,4 +1,4 @@
-"""Do flat minima help where classes are rare? python benchmarks/flat_minima_study.py DATA OUT
+"""Do flat minima help where classes are rare? python benchmarks/flat_minima_study.py DATA OUT [--table FILE]
 
 DATA is the folder of `ham10000`; lesions stay in one part. First the radius rho of every method is chosen from a stated
 grid, on the validation part, with a seed of its own (`OUT/rho`). Then eight arms that differ in nothing else train on
@@ -10,14 +10,18 @@ Both studies resume; `--only-train` leaves the test part closed.
 from __future__ import annotations
 
 import argparse
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from raresight import Study
-from raresight.core.files import read_jsonl, write_json, write_text
+from raresight.core.files import read_json, read_jsonl, write_json, write_text
+from raresight.core.predictions import Predictions
 from raresight.core.progress import Terminal
+from raresight.evaluate.compare import compare
+from raresight.verbs.compare import last_opening, opened_predictions
 
 EMA = "ema"
 GRID: dict[str, tuple[float, ...]] = {
@@ -27,6 +31,21 @@ GRID: dict[str, tuple[float, ...]] = {
     "imbsam": (0.05, 0.2),
 }
 RHO_SEED = 100
+FIGURES = (
+    ("macro_f1", None),
+    ("macro_auprc", None),
+    ("recall", "mel"),
+    ("recall_at_specificity_90", "mel"),
+    ("auprc", "akiec"),
+    ("auprc", "bcc"),
+    ("auprc", "df"),
+    ("auprc", "vasc"),
+)
+# Beside the baseline: what else each question compares with what.
+QUESTIONS = (
+    ("plain training of the same cost as SAM", "plain_twice", ("sam", "sam_ema", "msam_ema")),
+    ("exact SAM with the mean of its weights", "sam_ema", ("msam_ema", "msam_norm_ema", "imbsam_ema")),
+)
 
 
 def with_rho(method: str, rho: float) -> dict[str, Any]:
@@ -68,6 +87,10 @@ def main() -> None:
         study.open_test()
     study.compare()
     study.report()
+    text = table(options, study, rho)
+    print(text)
+    if options.table:
+        write_text(options.table, text)
 
 
 def arguments() -> argparse.Namespace:
@@ -81,6 +104,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only-train", action="store_true")
+    parser.add_argument("--table", type=Path)
     return parser.parse_args()
 
 
@@ -124,6 +148,82 @@ def chosen(folder: Path) -> dict[str, dict[str, Any]]:
 
 def best_score(run: Path) -> float:
     return max(event["score"] for event in read_jsonl(run / "events.jsonl") if event["score"] is not None)
+
+
+def table(options: argparse.Namespace, study: Study, rho: dict[str, dict[str, Any]]) -> str:
+    folder = options.out / "main"
+    config = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
+    train = config["train"]
+    inner = study._opened()
+    opening = last_opening(inner)
+    assert opening is not None
+    arms = opened_predictions(inner, opening)
+    first = next(iter(arms.values()))[0]
+    images, lesions = len(first.table), first.table["patient_id"].nunique()
+    names = [f"{metric}{f' of {cls}' if cls else ''}" for metric, cls in FIGURES]
+    head = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    estimates = read_json(folder / "test" / "opening-1" / "estimates.json")["estimates"]
+    lines = [
+        f"# Flat minima on HAM10000, {date.today().isoformat()}",
+        "",
+        f"`python benchmarks/flat_minima_study.py DATA OUT --steps {train['steps']} --batch {train['batch']} "
+        f"--size {config['image']['size']}`: {config['model']['backbone']} from random weights,",
+        f"{config['image']['size']} px, ordinary augmentation, cross-entropy, AdamW; seeds "
+        f"{', '.join(map(str, config['seeds']))}; lesions split 70/10/20; test part {images:,} cases of {lesions:,} "
+        "groups, opened once.",
+        "",
+        "## The radius, chosen on validation",
+        "",
+        f"Macro AUPRC of the validation part, one seed ({RHO_SEED}) that the study itself does not use. All candidates "
+        "average their weights (EMA).",
+        "",
+        "| method | rho: score | chosen |",
+        "|---|---|---|",
+    ]
+    for method, found in rho.items():
+        scores = ", ".join(f"{value}: {score:.3f}" for value, score in found["scores"].items())
+        lines.append(f"| {method} | {scores} | {found['rho']:g} |")
+    lines += ["", "## Values", "", "Means over seeds of the value and of the ends of its 95% interval.", "", *head]
+    for arm in arms:
+        lines.append(f"| {arm} | " + " | ".join(mean_of(estimates, arm, *figure) for figure in FIGURES) + " |")
+    lines += ["", "## Differences from plain training", "", PAIRED, "", *head]
+    lines += differences(arms, "baseline", [arm for arm in arms if arm != "baseline"])
+    for words, reference, others in QUESTIONS:
+        lines += ["", f"## Differences from {words} (`{reference}`)", "", *head]
+        lines += differences(arms, reference, others)
+    return "\n".join([*lines, ""])
+
+
+PAIRED = "Arm less baseline on the same lesions, 95% intervals over lesions and seeds. Not adjusted for their number."
+
+
+def differences(arms: dict[str, list[Predictions]], reference: str, others: Any) -> list[str]:
+    chosen = {name: arms[name] for name in (reference, *others)}
+    rows = compare(chosen, baseline=reference, part="test", resamples=2000)
+    cells = {arm: [difference_of(rows, arm, *figure) for figure in FIGURES] for arm in others}
+    return [f"| {arm} | " + " | ".join(row) + " |" for arm, row in cells.items()]
+
+
+def mean_of(estimates: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> str:
+    found = [
+        row
+        for row in estimates
+        if (row["arm"], row["metric"], row["class"]) == (arm, metric, cls)
+        and row["operating_point"] in (None, "argmax")
+        and row["subgroup"] is None
+        and row["value"] is not None
+    ]
+    if not found:
+        return "-"
+    value, low, high = (sum(row[key] for row in found) / len(found) for key in ("value", "low", "high"))
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def difference_of(rows: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> str:
+    for row in rows:
+        if (row["arm"], row["metric"], row["class"]) == (arm, metric, cls) and row["difference"] is not None:
+            return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+    return "-"
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def compare(study: OpenStudy) -> dict[str, Any]:
     sweeps = [read_json(path) for path in sweep_files(study)]
     advice = recommend(study.task, rows, estimates, baseline=baseline, costs=costs, sweeps=sweeps)
     opened = last_opening(study)
-    test_arms = {k: v for k, v in _test_predictions(study, opened).items() if k in arms} if opened else {}
+    test_arms = {k: v for k, v in opened_predictions(study, opened).items() if k in arms} if opened else {}
     if baseline in test_arms:
         study.progress.say("confirming on the test part")
         rows = rows + compare_arms(test_arms, baseline=baseline, part="test", seed=study.config.split.seed)
@@ -72,7 +72,7 @@ def last_opening(study: OpenStudy) -> Path | None:
     return next((folder for folder in whole if (folder / "predictions.parquet").exists()), None)
 
 
-def _test_predictions(study: OpenStudy, folder: Path) -> dict[str, list[Predictions]]:
+def opened_predictions(study: OpenStudy, folder: Path) -> dict[str, list[Predictions]]:
     table = pd.read_parquet(folder / "predictions.parquet")
     arms: dict[str, list[Predictions]] = {}
     for (arm, seed), group in table.groupby(["arm", "seed"], sort=False):
