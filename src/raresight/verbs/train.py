@@ -30,17 +30,8 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
     Raises: `ConfigError` for an unknown arm or seed, a missing package, settings that differ from those a run was
     begun with, a check or split that is out of date; `DataError` for decision units of two labels.
     """
-    chosen = chosen_arms(study, arms)
-    require_current(study)
-    runs = [(arm, run) for arm in chosen for run in study.runs(arm) if not seeds or run.seed in seeds]
-    if seeds and not runs:
-        raise _unknown_seed(study, seeds)
-    needed = [arm for arm in study.arms if arm in chosen or arm.name in {other.frozen for other in chosen}]
-    for arm in needed:
-        _refuse_unbuildable(study, arm)
-    for problem in upside_down(study):
-        study.progress.say(str(problem))
-    if any(arm.has_grid for arm in needed):
+    runs = asked(study, arms, seeds)
+    if any(arm.has_grid for arm in needed(study, [arm for arm, _ in runs])):
         choose(study)
     runs = [(study.resolved(arm), run) for arm, run in runs]
     for arm, run in runs:
@@ -50,6 +41,26 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
             train_run(study, arm, run)
     _train_frozen(study, [(arm, run) for arm, run in runs if arm.frozen is not None])
     return [run for _, run in runs]
+
+
+def asked(study: OpenStudy, arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[Arm, RunFolder]]:
+    """The runs that `arms` x `seeds` name, after everything that can be refused before the first hour of training."""
+    chosen = chosen_arms(study, arms)
+    require_current(study)
+    runs = [(arm, run) for arm in chosen for run in study.runs(arm) if not seeds or run.seed in seeds]
+    if seeds and not runs:
+        raise _unknown_seed(study, seeds)
+    for arm in needed(study, chosen):
+        _refuse_unbuildable(study, arm)
+    for problem in upside_down(study):
+        study.progress.say(str(problem))
+    return runs
+
+
+def needed(study: OpenStudy, chosen: Sequence[Arm]) -> list[Arm]:
+    """These arms, and those whose features they stand on."""
+    sources = {arm.frozen for arm in chosen}
+    return [arm for arm in study.arms if arm in chosen or arm.name in sources]
 
 
 def _train_frozen(study: OpenStudy, heads: Sequence[tuple[Arm, RunFolder]]) -> None:
