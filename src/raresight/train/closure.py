@@ -27,7 +27,8 @@ class Closure:
 
     Shapes: `x` `(B, C, H, W)` in [0, 1]; `target` `(B, K)`, NaN where unknown. NaN travels through the mixing, so a
     label mixed from a known and an unknown one is unknown, and is masked only afterwards.
-    `per_case` holds the unweighted losses of the first call, for the rows in `seen`.
+    `per_case` holds the unweighted losses of the first call, for the rows in `seen`. `n_passed` counts the images that
+    went forward and backward in all calls together.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Closure:
         self.seen = self.ids
         self.per_case: Tensor | None = None
         self.calls = 0
+        self.n_passed = 0
 
     def __call__(self, rows: Tensor | None = None) -> Tensor:
         self.optimiser.zero_grad(set_to_none=True)
@@ -94,6 +96,7 @@ class Closure:
         early = rows is not None and not self.mixes_features
         if early:
             x, y, ids = x[rows], y[rows], ids[rows]
+        self.n_passed += len(x)
         with self.runtime.autocast():
             z = self.model.features(self.model.normalise(x))
         z, y = self.stack.mix_features(z.float(), y, self.stream)

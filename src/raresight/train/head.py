@@ -90,6 +90,7 @@ def train_head(course: Course, model: Classifier, journal: Journal, state: dict[
 
     journal.cases_of = cases_of
     interval = min(course.interval(course.head_steps, order.per_epoch), -(-course.head_steps // EVALUATIONS_AT_LEAST))
+    journal.restart_clocks()
     for step in range(journal.progress.step, course.steps):
         epoch = order.epoch(step)
         if step == begun or step % order.per_epoch == 0:
@@ -107,7 +108,7 @@ def train_head(course: Course, model: Classifier, journal: Journal, state: dict[
         if per_case is not None:
             real = rows < data.n_real
             stack.observe(data.ids[rows][real], per_case[real])
-        journal.add(loss, len(rows), 0.0)
+        journal.add(loss, len(rows))
         due = (step + 1 - begun) % interval == 0 or step + 1 == course.steps
         if due:
             journal.read_losses()

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from raresight.core.config import StudyConfig
-from raresight.core.files import finite, read_jsonl, write_jsonl
+from raresight.core.files import finite, read_json, read_jsonl, write_jsonl
 from raresight.core.run import RunFolder
 from raresight.evaluate.select import score
 from raresight.models.backbones import Classifier
 from raresight.strategies.stack import Stack
 from raresight.train.checkpoint import Progress, load_resume, save_resume, save_weights
 from raresight.train.predict import probabilities
+from raresight.train.stopwatch import Stopwatch
 from raresight.train.trouble import not_finite
 
 RESUME_SECONDS = 60.0  # between evaluations the state is saved this often; any step is as good as any other
@@ -46,7 +47,8 @@ class Journal:
         self.events: list[dict[str, Any]] = []
         self.cases_of: Callable[[int], list[str]] = lambda step: []  # each phase says which cases a step saw
         self._unread: list[Tensor] = []
-        self._restart_clocks()
+        self._waits: list[Stopwatch] = []
+        self.restart_clocks()
         self._saved_at = time.monotonic()
 
     def resume(self) -> dict[str, Any] | None:
@@ -62,12 +64,18 @@ class Journal:
         """Start a phase: its evaluations compete among themselves alone."""
         self.progress = Progress(phase=phase, step=self.progress.step)
 
-    def add(self, loss: Tensor, n_images: int, input_seconds: float) -> None:
-        """Count one optimiser step. Raises: RS-R46 naming the first step whose loss is not finite, and its cases."""
+    def add(self, loss: Tensor, n_images: int, waiting: Stopwatch | None = None, n_passed: int = 0) -> None:
+        """Count one optimiser step, its wait for input and the images that passed the whole network, once per pass.
+
+        Raises: RS-R46 naming the first step whose loss is not finite, and its cases.
+        """
         self.progress.step += 1
         self._unread.append(loss.detach())
         self._images += n_images
-        self._input_seconds += input_seconds
+        self._passed += n_passed
+        if waiting is not None:
+            self._waits.append(waiting)
+        self._stepped = time.perf_counter()
         if loss.device.type == "cpu" or len(self._unread) >= WAIT_STEPS:
             self.read_losses()
 
@@ -81,6 +89,9 @@ class Journal:
             self.progress.loss_sum += loss
             self.progress.loss_count += 1
         self._unread.clear()
+        self._input_seconds += sum(waiting.seconds() for waiting in self._waits)
+        self._waits.clear()
+        self._stepped = time.perf_counter()  # the device has done the steps by now
 
     def evaluated(self, model: Classifier, logits: Tensor, target: Any, best: Path, *, epoch: int, lr: float) -> None:
         """Score validation logits; write weights (called while `model` carries the deployed ones) and the event."""
@@ -108,13 +119,25 @@ class Journal:
             "rule": settings.select,
             "best": improved,
             "lr": lr,
-            "images_per_s": round(self._images / seconds, 2),
-            "input_share": round(self._input_seconds / seconds, 4),
+            **self._speed(),
             "seconds": round(seconds, 3),
         }
         progress.loss_sum, progress.loss_count = 0.0, 0
         self.events.append(event)
         write_jsonl(self.run.events, self.events)
+
+    def _speed(self) -> dict[str, Any]:
+        """How fast the steps since the last line were; the evaluation that ends them is not among their seconds."""
+        seconds = max(self._stepped - self._started, 1e-9)
+        env = read_json(self.run.env) if self.run.env.exists() else {}
+        work, peak = env.get("gflop_per_image"), env.get("peak_gflops")
+        share = round(self._passed * work / seconds / peak, 4) if work and peak and self._passed else None
+        return {
+            "images_per_s": round(self._images / seconds, 2),
+            "share_of_peak": share,
+            "input_share": round(self._input_seconds / seconds, 4),
+            "train_seconds": round(seconds, 3),
+        }
 
     def _first_begun(self, epoch: int) -> bool:
         """Whether the arm's deferred methods act by now, but had not begun at the best evaluation so far."""
@@ -131,12 +154,14 @@ class Journal:
         if evaluated:
             if self.on_event is not None:
                 self.on_event(self.events[-1])
-            self._restart_clocks()
+            self.restart_clocks()
 
     def finish(self) -> None:
         """Mark the training as finished; the optimiser's state is no longer needed."""
         save_resume(self.run.resume, self.identity, self.progress)
 
-    def _restart_clocks(self) -> None:
-        self._started = time.perf_counter()
-        self._images, self._input_seconds = 0, 0.0
+    def restart_clocks(self) -> None:
+        """Speed is measured from here on: what came before (loading, evaluating, saving) was no training."""
+        self._started = self._stepped = time.perf_counter()
+        self._images, self._passed, self._input_seconds = 0, 0, 0.0
+        self._waits.clear()

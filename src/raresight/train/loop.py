@@ -7,7 +7,6 @@ resumed equals one that was not, bit for bit, and no arm changes what another on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -33,6 +32,7 @@ from raresight.train.predict import LABELS, extract, facts_of, logits_of, new_mo
 from raresight.train.runtime import Runtime, peak_gb
 from raresight.train.schedule import optimiser_for, rate, set_rate
 from raresight.train.statistics import estimated
+from raresight.train.stopwatch import Stopwatch
 from raresight.train.trouble import named_trouble
 
 __all__ = ["Cases", "train"]
@@ -111,6 +111,7 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
         stack.load_state_dict(state["stack"])
 
     model.train()
+    journal.restart_clocks()
     for step in range(journal.progress.step, steps):
         epoch = order.epoch(step)
         if step % order.per_epoch == 0:
@@ -118,8 +119,7 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
             stack.start_epoch(epoch, model, course.stream("epoch", epoch))
         lr = rate(step, steps, base=settings.lr, warmup=settings.warmup)
         set_rate(optimiser, lr)
-        loss, n_images, input_seconds = stepper(step)
-        journal.add(loss, n_images, input_seconds)
+        journal.add(*stepper(step))
         due = (step + 1) % interval == 0 or step + 1 == steps
         if due:
             journal.read_losses()
@@ -131,21 +131,23 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
 
 
 class Stepper:
-    """One optimiser step of the representation phase: `stepper(step)` -> loss, images seen, seconds spent on input."""
+    """One optimiser step: `stepper(step)` -> loss, images seen, wait for input, images that passed the network.
+
+    An image that goes forward and backward twice in the step counts twice among those that passed.
+    """
 
     def __init__(self, course: Course, model: Classifier, optimiser: torch.optim.Optimizer, order: Order) -> None:
         self.course, self.model, self.optimiser, self.order = course, model, optimiser, order
         self.images = Images(course.train, course.runtime)
         self.target = torch.from_numpy(np.array(course.train.target, dtype=np.float32)).to(course.runtime.device)
 
-    def __call__(self, step: int) -> tuple[Tensor, int, float]:
+    def __call__(self, step: int) -> tuple[Tensor, int, Stopwatch, int]:
         course, stack = self.course, self.course.stack
-        began = time.perf_counter()
+        waiting = Stopwatch(course.runtime.device)
         rows = self.order.rows(step)
         x = self.images(rows)
         ids = torch.from_numpy(rows).to(x.device)
         target = self.target[ids]
-        input_seconds = time.perf_counter() - began
         closure = Closure(
             self.model,
             stack,
@@ -157,12 +159,13 @@ class Stepper:
             model_seed=derive(course.study_seed, course.run.seed, "model", step),
             accumulate=course.config.train.accumulate,
         )
+        waiting.stop()  # images are gathered, on the device, and changed as the arm's input methods say
         known = (~target.isnan()).float()
         batch = {"x": x, "target": target.nan_to_num(0.0), "mask": known, "ids": ids}
         loss = stack.step(closure, self.optimiser, batch)
         stack.observe(closure.seen, closure.per_case)
         stack.after_step(step + 1, self.model)
-        return loss, len(rows), input_seconds
+        return loss, len(rows), waiting, closure.n_passed
 
     def statistics(self) -> AbstractContextManager[None]:
         """Around an evaluation: batch-norm statistics of the weights that the model carries then."""

@@ -24,7 +24,7 @@ from raresight.train.predict import predict
 from raresight.train.runtime import Runtime
 
 CLASSES = ["common", "rare", "other"]
-TIMES = ("images_per_s", "input_share", "seconds")
+TIMES = ("images_per_s", "share_of_peak", "input_share", "train_seconds", "seconds")
 CPU = Runtime(torch.device("cpu"), "fp32", False, 1)
 
 
