@@ -116,7 +116,7 @@ def test_outside_predictions_do_not_replace_a_trained_arm(copied: Path, cli: Cli
     assert (copied / "arms/hybrid/seed-0/best.safetensors").exists()
 
 
-def test_an_arm_withoutopened_predictions_stops_before_the_opening_is_recorded(copied: Path, cli: Cli) -> None:
+def test_an_arm_without_test_predictions_stops_before_the_opening_is_recorded(copied: Path, cli: Cli) -> None:
     shutil.rmtree(copied / "test")
     pd.read_parquet(copied / "arms/hybrid/seed-0/val/predictions.parquet").to_csv(copied / "mine.csv", index=False)
     edit(copied, arms={"mine": {"predictions": {"val": "mine.csv"}}})
