@@ -64,6 +64,7 @@ class MSAM(Strategy):
         self.first_ = 0
         self.n_steps_ = 0
         self._norm: list[Tensor] | None = None
+        self._room: list[Tensor] = []
 
     @classmethod
     def neutral(cls) -> dict[str, Any]:
@@ -88,7 +89,7 @@ class MSAM(Strategy):
             if self.n_steps_ and not parameters:
                 raise _without_momentum(optimiser)
             directions = [v for p in parameters if (v := momentum(optimiser, p)) is not None]
-            with moved(parameters, directions, -self.rho):
+            with moved(parameters, directions, -self.rho, self._room):
                 loss = closure()
         else:
             loss = closure()

@@ -52,12 +52,16 @@ def told(scope: list[Tensor] | None, method: str) -> list[Tensor]:
 
 
 @contextmanager
-def moved(parameters: Sequence[Tensor], directions: Sequence[Tensor], distance: float) -> Iterator[bool]:
+def moved(
+    parameters: Sequence[Tensor], directions: Sequence[Tensor], distance: float, room: list[Tensor] | None = None
+) -> Iterator[bool]:
     """Within this context the parameters stand at w + distance d / ||d||_2, one norm over all of them.
 
     They are swapped for shifted copies and swapped back, so w itself is never written and returns bit for bit, also
     where the context ends by an exception. Answers with whether they moved: not without directions, nor where the norm
     is 0 or not finite (read on the CPU alone; a graphics card would have to be waited for, and stays at w for norm 0).
+    The copies lie in `room`, a list that the caller keeps from step to step (filled here, empty at first): fresh memory
+    costs a CPU more than the arithmetic.
     """
     if not parameters:
         yield False
@@ -69,7 +73,9 @@ def moved(parameters: Sequence[Tensor], directions: Sequence[Tensor], distance: 
         if factor.device.type == "cpu" and factor.item() == 0:
             yield False
             return
-        there = torch._foreach_mul(list(directions), factor)
+        there = _shaped([] if room is None else room, directions)
+        torch._foreach_copy_(there, list(directions))
+        torch._foreach_mul_(there, factor)
         torch._foreach_add_(there, list(parameters))
     here = [parameter.data for parameter in parameters]
     for parameter, shifted in zip(parameters, there, strict=True):
@@ -79,3 +85,14 @@ def moved(parameters: Sequence[Tensor], directions: Sequence[Tensor], distance: 
     finally:
         for parameter, kept in zip(parameters, here, strict=True):
             parameter.data = kept
+
+
+def _shaped(room: list[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """`room`, holding one tensor for each of `tensors`, laid out like it; those that fit are kept."""
+    if [_layout(kept) for kept in room] != [_layout(tensor) for tensor in tensors]:
+        room[:] = [torch.empty_like(tensor) for tensor in tensors]
+    return room
+
+
+def _layout(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
