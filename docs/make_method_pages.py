@@ -92,7 +92,8 @@ def page(method: type[Strategy]) -> str:
         f"**Labels:** {'; '.join(KINDS[kind] for kind in method.kinds)}.  \n"
         f"**Spaces:** {', '.join(SPACES[space] for space in method.spaces)}.  \n"
         f"**Class:** [`{method.__name__}`](../../src/{method.__module__.replace('.', '/')}.py)"
-        + ("; needs a head phase (`train.head_steps`)." if method.head_phase else "."),
+        + ("; needs a head phase (`train.head_steps`)." if method.head_phase else ".")
+        + ("  \n**Experimental:** it does what it says; nothing yet says that it is worth it." * method.experimental),
         "## Equation",
         f"```text\n{said['Equation']}\n```",
         "## Shapes",

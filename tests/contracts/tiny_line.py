@@ -18,6 +18,11 @@ from raresight.core.task import Task
 from raresight.strategies import ALL, Facts, Stack, Strategy
 
 CLASSES = ("common", "uncommon", "rare")
+# settings under which a method acts on data this small, where its defaults would wait or find nothing to act on
+SETTINGS: dict[str, dict[str, Any]] = {
+    "imbsam": {"below": 0.3},
+    "saf": {"every": 1, "start": 0.0},
+}
 N, B, F, STEPS, HEAD_STEPS = 24, 8, 4, 6, 4
 PER_EPOCH = N // B
 KINDS = ("exclusive", "independent")
@@ -146,15 +151,16 @@ def train(
         optimiser.load_state_dict(resume["optimiser"])
         stack.load_state_dict(resume["stack"])
     for step in range(first, STEPS):
-        epoch, batch = divmod(step, PER_EPOCH)
-        if batch == 0:
+        epoch, batch_of_epoch = divmod(step, PER_EPOCH)
+        if batch_of_epoch == 0:
             _start_epoch(stack, model, seed, epoch)
-        if batch == 0 or step == first:
+        if batch_of_epoch == 0 or step == first:
             order = _order(N, stack.sample_weights(), PER_EPOCH, torch_rng(seed, "order", epoch))
-        outcome.order.append(order[batch])
-        ids = torch.tensor(order[batch])
+        outcome.order.append(order[batch_of_epoch])
+        ids = torch.tensor(order[batch_of_epoch])
         closure = _Closure(model, stack, optimiser, data, ids, seed, step)
-        stack.step(closure, optimiser, {"ids": ids})
+        batch = {"x": data.x[ids], "target": data.target[ids], "mask": data.mask[ids], "ids": ids}
+        stack.step(closure, optimiser, batch)
         stack.observe(ids, closure.per_case)
         stack.after_step(step + 1, model)
         if save_at == step + 1:
@@ -181,7 +187,11 @@ def _start_epoch(stack: Stack, model: TinyModel, seed: int, epoch: int) -> None:
 
 
 class _Closure:
-    """Second calls replay mixing and leave batch-norm statistics alone, as the contract says."""
+    """Second calls replay mixing and leave batch-norm statistics alone, as the contract says.
+
+    With `rows` the whole batch passes through a network whose batch normalisation stands still, and the loss is the sum
+    of what these rows cost, over the known labels of the batch.
+    """
 
     def __init__(self, model: TinyModel, stack: Stack, optimiser: Any, data: Data, ids: Tensor, seed: int, step: int):
         self.model, self.stack, self.optimiser, self.data, self.ids = model, stack, optimiser, data, ids
@@ -190,16 +200,27 @@ class _Closure:
         self.x, self.y = stack.mix_inputs(data.x[ids], data.target[ids], self.stream)
         self.per_case: Tensor | None = None
 
-    def __call__(self) -> Tensor:
+    def __call__(self, rows: Tensor | None = None) -> Tensor:
         self.model.train()
+        self.model.norm.train(rows is None)
         self.model.norm.momentum = 0.1 if self.per_case is None else 0.0
         self.optimiser.zero_grad()
         z, y = self.stack.mix_features(self.model.features(self.x), self.y, self.stream)
-        logits = self.model.classify(z)
-        loss, per_case = self.stack.loss(logits, y, self.data.mask[self.ids], self.ids, self.epoch, self.model)
+        logits, mask, share = self.model.classify(z), self.data.mask[self.ids], 1.0
+        taken = torch.arange(len(self.ids)) if rows is None else rows
+        if rows is not None:
+            known = [labels_known(m, self.data.kind) for m in (mask[rows], mask)]
+            share = known[0] / known[1]
+        loss, per_case = self.stack.loss(logits[taken], y[taken], mask[taken], self.ids[taken], self.epoch, self.model)
+        loss = loss * share
         loss.backward()
-        self.per_case = per_case
+        self.per_case = per_case if rows is None else self.per_case
         return loss.detach()
+
+
+def labels_known(mask: Tensor, kind: str) -> float:
+    """How many labels a mean over known labels divides by."""
+    return float((mask.amin(1) if kind == "exclusive" else mask).sum())
 
 
 def _train_head(data: Data, stack: Stack, model: TinyModel, seed: int) -> None:
@@ -253,8 +274,12 @@ def batch_of(data: Data, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]
     return logits, data.target[:B], data.mask[:B], ids
 
 
+def made(method: type[Strategy]) -> Strategy:
+    return method(**SETTINGS.get(method.name, {}))
+
+
 def instances(*names: str) -> list[Strategy]:
-    return [next(m for m in ALL if m.name == name)() for name in names]
+    return [made(next(m for m in ALL if m.name == name)) for name in names]
 
 
 def fitted(kind: str, *strategies: Strategy) -> Stack:

@@ -37,6 +37,7 @@ from raresight.strategies.losses.dice import Dice
 from raresight.strategies.losses.dice_ce import DiceCE
 from raresight.strategies.losses.focal import Focal
 from raresight.strategies.losses.ldam import LDAM
+from raresight.strategies.losses.saf import SAF
 from raresight.strategies.losses.tversky import Tversky
 from raresight.strategies.losses.uncertainty import Uncertainty
 from raresight.strategies.losses.vs import VS
@@ -90,6 +91,7 @@ ALL: tuple[type[Strategy], ...] = (
     DiceCE,
     Tversky,
     Uncertainty,
+    SAF,
     SAM,
     MSAM,
     ImbSAM,

@@ -10,17 +10,26 @@ from raresight.core.errors import ConfigError, Problem, nearest
 
 
 def number(
-    method: str, setting: str, value: Any, low: float, high: float = math.inf, *, below_high: bool = False
+    method: str,
+    setting: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    below_high: bool = False,
+    above_low: bool = False,
 ) -> float:
-    """`value` as a float in [low, high], or in [low, high) with `below_high`; infinity itself is never a setting.
+    """`value` as a float in [low, high], without `high` where `below_high`, without `low` where `above_low`.
+
+    Infinity itself is never a setting.
 
     Raises: `ConfigError` RS-C34 naming method, setting, value and allowed range.
     """
     closing = ")" if below_high or math.isinf(high) else "]"
-    allowed = f"[{low:g}, {high:g}{closing}"
+    allowed = f"{'(' if above_low else '['}{low:g}, {high:g}{closing}"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise refused(method, setting, f"{setting} = {value!r}", f"it must be a number in {allowed}")
-    if not low <= value <= high or (below_high and value == high):
+    if not low <= value <= high or (below_high and value == high) or (above_low and value == low):
         raise refused(method, setting, f"{setting} = {value!r}", f"it must lie in {allowed}")
     return float(value)
 

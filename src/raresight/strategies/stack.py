@@ -64,6 +64,45 @@ class Stack:
                     "see `raresight list strategies`",
                 )
         self._refuse_weights_of_a_sampler()
+        self._refuse_mixed_cases()
+        for strategy in self.strategies:
+            if strategy.takes_parts:
+                self._refuse_whole_losses(f"'{strategy.name}'")
+
+    def refuse_pieces(self, what: str) -> None:
+        """Refuse an arm whose batches cannot pass in pieces, beside `what`, which asks for that.
+
+        The pieces' gradients have to add up to those of the whole batch: not so where the loss is no sum over rows, nor
+        where features are mixed with those of rows in another piece.
+
+        Raises: `ConfigError` RS-C35 naming both.
+        """
+        self._refuse_whole_losses(what)
+        for mixer in owners(self.strategies, "mix_features"):
+            raise self._refused(
+                f"'{mixer.name}' and {what}",
+                "it mixes the features of a whole batch, which here passes in pieces",
+                "leave out one of the two",
+            )
+
+    def _refuse_whole_losses(self, what: str) -> None:
+        for owner in owners(self.strategies, "loss"):
+            if not owner.rowwise:
+                raise self._refused(
+                    f"'{owner.name}' and {what}",
+                    "its loss is that of a whole batch: those of some rows and of the others do not add up to it",
+                    "leave out one of the two, or choose another loss",
+                )
+
+    def _refuse_mixed_cases(self) -> None:
+        for follower in self.strategies:
+            mixers = [s for s in self.strategies if s.mixes_cases or implements(s, "mix_features")]
+            if follower.follows_cases and mixers:
+                raise self._refused(
+                    f"'{follower.name}' and '{mixers[0].name}'",
+                    f"'{follower.name}' compares a case with what it was before, and here no row is one case",
+                    "leave out one of the two",
+                )
 
     def _refused(self, found: str, why: str, remedy: str) -> ConfigError:
         column = f"arms.{self.arm}" if self.arm else None

@@ -93,6 +93,9 @@ class Strategy:
     takes_weights: ClassVar[bool] = True  # False: the method's loss has no place for case weights (a pairwise loss)
     experimental: ClassVar[bool] = False  # True: it works, but nothing yet says that it is worth its cost
     rowwise: ClassVar[bool] = True  # False: the method's loss is not a mean over rows, so batches cannot be joined
+    takes_parts: ClassVar[bool] = False  # True: the method asks for the part of a loss that some rows have
+    mixes_cases: ClassVar[bool] = False  # True: a row of the batch is made of several cases
+    follows_cases: ClassVar[bool] = False  # True: the method remembers single cases, so none may be mixed
 
     @classmethod
     def neutral(cls) -> dict[str, Any] | None:

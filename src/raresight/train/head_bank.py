@@ -24,6 +24,7 @@ from raresight.train.predict import facts_of, probabilities
 from raresight.train.schedule import optimiser_for, rate, set_rate
 
 PLANNED = 64  # steps whose rows and labels are laid out at a time
+CLIP_EPS = 1e-6  # that of torch.nn.utils.clip_grad_norm_
 TRIED = 16  # cases on which losses are tried out before training
 
 
@@ -104,7 +105,7 @@ class Bank:
         """Train, saying after every stretch of steps how many are done."""
         settings = self.config.train
         self.gather = Gather(self.draws)
-        optimiser = optimiser_for([self.weight, self.bias], settings)
+        optimiser = optimiser_for([self.weight, self.bias], settings.model_copy(update={"clip": None}))
         losses: Losses | None = None
         step = 0
         while step < self.steps:
@@ -118,6 +119,8 @@ class Bank:
                 lr = rate(step, self.steps, base=settings.lr, warmup=settings.warmup)
                 set_rate(optimiser, lr)
                 self._step(stretch, s, losses, epoch)
+                if settings.clip is not None:
+                    self._clip(settings.clip)
                 optimiser.step()
                 step += 1
                 if step % self.interval == 0 or step == self.steps:
@@ -160,6 +163,14 @@ class Bank:
         torch.sum(back, 2, out=self.bias.grad.view(n_heads, n_classes))  # type: ignore[union-attr]
         if self.observing:
             self._observe(stretch, s, losses, per_case)
+
+    def _clip(self, longest: float) -> None:
+        """Shorten the gradient of each head by itself, as `train/schedule.py` does where a head trains alone."""
+        weight, bias = self.weight.grad, self.bias.grad.view(len(self.seats), -1)  # type: ignore[union-attr]
+        norm = torch.cat([weight.flatten(1), bias], 1).norm(dim=1)  # type: ignore[union-attr]
+        factor = (longest / (norm + CLIP_EPS)).clamp(max=1)
+        weight.mul_(factor[:, None, None])  # type: ignore[union-attr]
+        bias.mul_(factor[:, None])
 
     def _mix(self, stretch: Stretch, s: int, z: Tensor) -> None:
         for seat in self.mixing:

@@ -56,13 +56,13 @@ def _estimate(course: Course, model: Classifier, images: Images) -> None:
         layer.reset_running_stats()
         layer.momentum = None  # a cumulative mean
         layer.train()
-    rows = _rows(course)
+    rows, target = _rows(course), torch.from_numpy(np.asarray(course.train.target, dtype=np.float32))
     n_batches = math.ceil(len(rows) / course.config.train.batch)
     with torch.no_grad():
         for k, batch in enumerate(np.array_split(rows, n_batches)):
             x = images(batch)
-            unlabelled = torch.zeros(len(batch), len(course.config.task.classes), device=x.device)
-            x, _ = course.stack.mix_inputs(x, unlabelled, course.stream("statistics", k))
+            # labels too: some methods choose by them who is mixed with whom
+            x, _ = course.stack.mix_inputs(x, target[batch].to(x.device), course.stream("statistics", k))
             with course.runtime.autocast():
                 model.features(model.normalise(x))
 

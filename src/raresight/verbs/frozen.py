@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from raresight.core.arm import Arm
@@ -46,7 +47,7 @@ def source_for(study: OpenStudy, arm: Arm, run: RunFolder) -> Source:
 
     return Source(
         run,
-        study.config.for_arm(arm),
+        study.config.for_arm(replace(arm, budget=1)),  # the budget was the network's; all heads train alike
         cases(study, study.folds.rows(study.manifest, "train", run.fold)),
         cases(study, study.folds.rows(study.manifest, "val", run.fold)),
         locked_runtime(study),

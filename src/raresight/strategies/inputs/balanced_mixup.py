@@ -61,6 +61,7 @@ class BalancedMixup(Strategy):
     place: ClassVar[Place] = "inputs"
     source: ClassVar[str] = "Galdran et al. 2021, Balanced-MixUp, within the batch"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
+    mixes_cases: ClassVar[bool] = True
 
     def __init__(self, *, alpha: float = 0.2) -> None:
         self.alpha = check_setting(self.name, "alpha", alpha, 0)

@@ -51,6 +51,7 @@ class CutMix(Strategy):
     place: ClassVar[Place] = "inputs"
     source: ClassVar[str] = "Yun et al. 2019, CutMix"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
+    mixes_cases: ClassVar[bool] = True
     spaces: ClassVar[tuple[int, ...]] = (0,)
 
     def __init__(self, *, alpha: float = 1.0, preset: str | None = None) -> None:

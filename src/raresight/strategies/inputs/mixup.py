@@ -51,6 +51,7 @@ class Mixup(Strategy):
     place: ClassVar[Place] = "inputs"
     source: ClassVar[str] = "Zhang et al. 2018, mixup"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
+    mixes_cases: ClassVar[bool] = True
     spaces: ClassVar[tuple[int, ...]] = (0, 1, 2, 3)
 
     def __init__(self, *, alpha: float = 0.2) -> None:

@@ -57,6 +57,7 @@ class Remix(Strategy):
     place: ClassVar[Place] = "inputs"
     source: ClassVar[str] = "Chou et al. 2020, Remix"
     kinds: ClassVar[tuple[Kind, ...]] = ("exclusive", "independent")
+    mixes_cases: ClassVar[bool] = True
     spaces: ClassVar[tuple[int, ...]] = (0,)
 
     def __init__(self, *, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5) -> None:

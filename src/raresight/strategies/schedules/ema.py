@@ -88,7 +88,7 @@ class EMA(Strategy):
         average = self._beside(live)
         floating = [key for key, value in live.items() if value.is_floating_point()]
         if self.buffers == "copy":
-            weights = {key for key, _ in model.named_parameters()}
+            weights = {key for key, _ in model.named_parameters(remove_duplicate=False)}
             floating = [key for key in floating if key in weights]
         torch._foreach_lerp_([average[key] for key in floating], [live[key] for key in floating], 1 - decay)
         for key in live.keys() - set(floating):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raresight.strategies.settings import number
-from raresight.strategies.steps.perturbation import moved, trained
+from raresight.strategies.steps.perturbation import moved, taken, trained
 from raresight.strategies.strategy import Facts, Place, Strategy
 
 
@@ -23,7 +23,8 @@ class ImbSAM(Strategy):
 
     A row is of the tail if it has a class whose training prevalence is below `below`. The batch passes once, its
     tail rows twice more: 1 + 2 f passes for a share f of tail rows. In these two passes batch normalisation uses its
-    running statistics, since those of a few rows of one class would be another network's.
+    running statistics, since those of a few rows of one class would be another network's; both passes have the same
+    dropout, of which the whole batch's pass has another draw. Without either the step is the equation's to the letter.
 
     Shapes: `batch["target"]` and `batch["mask"]` `(B, K, *S)`, labels before any mixing; `closure(rows)` gives the part
     of the loss that `rows` have.
@@ -36,7 +37,8 @@ class ImbSAM(Strategy):
     Evidence: CIFAR-100-LT, imbalance 100 (the table in the authors' repository): accuracy of classes with many, medium
     and few cases 75.9, 53.5, 19.4; SAM 79.7, 49.3, 12.4; plain 77.8, 46.6, 13.5. Medical images: our own study
     (docs/findings/flat_minima.md).
-    Raises: `ConfigError` RS-C34 for settings out of range.
+    Raises: `ConfigError` RS-C34 for settings out of range; RS-C35 beside a loss that is no sum over rows, since no part
+    of it is the tail's.
     Source: Zhou et al. 2023, "ImbSAM", arXiv 2308.07815, the split of the loss. We differ in the tail passes' batch
     normalisation, and in adding the difference of two tail gradients to the whole batch's gradient instead of three
     backward passes over the whole batch.
@@ -53,6 +55,7 @@ class ImbSAM(Strategy):
     name: ClassVar[str] = "imbsam"
     place: ClassVar[Place] = "steps"
     source: ClassVar[str] = "Zhou et al. 2023, ImbSAM, arXiv 2308.07815"
+    takes_parts: ClassVar[bool] = True
 
     def __init__(self, *, rho: float = 0.05, below: float = 0.1) -> None:
         self.rho = number(self.name, "rho", rho, 0, 10)
@@ -88,17 +91,12 @@ class ImbSAM(Strategy):
     def _sharpen(self, closure: Callable[..., Tensor], optimiser: torch.optim.Optimizer, rows: Tensor) -> None:
         """Replace what the tail rows gave to the gradients by what they give at the perturbed weights."""
         parameters = [p for p in trained(optimiser) if p.grad is not None]
-        whole = _gradients(parameters)
+        whole = taken(parameters)
         closure(rows)
-        tail = _gradients(parameters)
+        tail = taken(parameters)
         with moved(parameters, tail, self.rho) as away:
             if away:
                 closure(rows)
-        # before the climb and after it: where nothing moved, both are the same tensors and cancel
-        torch._foreach_add_(whole, torch._foreach_sub(_gradients(parameters), tail))
+                torch._foreach_add_(whole, torch._foreach_sub(taken(parameters), tail))
         for parameter, gradient in zip(parameters, whole, strict=True):
             parameter.grad = gradient
-
-
-def _gradients(parameters: list[Tensor]) -> list[Tensor]:
-    return [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raresight.strategies.settings import number, whole
-from raresight.strategies.steps.perturbation import moved, trained
+from raresight.strategies.steps.perturbation import moved, taken, trained
 from raresight.strategies.strategy import Place, Strategy
 
 PREFIX = "sharp."
@@ -69,21 +69,29 @@ class LookSAM(Strategy):
         loss = closure()
         parameters = [p for p in trained(optimiser) if p.grad is not None]
         if self.rho > 0 and parameters:
-            gradients = [p.grad for p in parameters if p.grad is not None]
             if self.n_steps_ % self.every == 0:
-                with moved(parameters, gradients, self.rho) as away:
-                    if away:
-                        closure()
-                        self._keep(gradients, [p.grad for p in parameters if p.grad is not None])
+                self._climb(closure, parameters)
             elif self.sharp_:
-                self._add_kept(gradients)
+                self._add_kept([p.grad for p in parameters if p.grad is not None])
         optimiser.step()
         self.n_steps_ += 1
         return loss
 
+    def _climb(self, closure: Callable[..., Tensor], parameters: list[Tensor]) -> None:
+        """SAM's step: the gradients become those at the perturbed weights; what they add to the plain ones is kept."""
+        plain = gradients = taken(parameters)
+        with moved(parameters, plain, self.rho) as away:
+            if away:
+                closure()
+                gradients = taken(parameters)
+                self._keep(plain, gradients)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+
     @torch.no_grad()
     def _keep(self, plain: list[Tensor], sharp: list[Tensor]) -> None:
-        along = _dot(sharp, plain) / _dot(plain, plain)
+        square = _dot(plain, plain)
+        along = torch.where(square > 0, _dot(sharp, plain) / square, torch.zeros_like(square))
         self.sharp_ = list(torch._foreach_sub(sharp, torch._foreach_mul(plain, along)))
 
     @torch.no_grad()

@@ -51,6 +51,14 @@ def told(scope: list[Tensor] | None, method: str) -> list[Tensor]:
     )
 
 
+def taken(parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The gradients, 0 where there is none, taken from the parameters, so that no later pass can write into them."""
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    for parameter in parameters:
+        parameter.grad = None
+    return gradients
+
+
 @contextmanager
 def moved(
     parameters: Sequence[Tensor], directions: Sequence[Tensor], distance: float, room: list[Tensor] | None = None
@@ -78,9 +86,9 @@ def moved(
         torch._foreach_mul_(there, factor)
         torch._foreach_add_(there, list(parameters))
     here = [parameter.data for parameter in parameters]
-    for parameter, shifted in zip(parameters, there, strict=True):
-        parameter.data = shifted
     try:
+        for parameter, shifted in zip(parameters, there, strict=True):
+            parameter.data = shifted
         yield True
     finally:
         for parameter, kept in zip(parameters, here, strict=True):
