@@ -15,9 +15,9 @@ from raresight.core.presets import CHEST, DERMOSCOPY, HISTOLOGY, PLAIN, Preset
 from raresight.strategies.inputs import augmentation, heavy, plausible
 from raresight.strategies.inputs.blur import apply_blur
 from raresight.strategies.inputs.heavy import HeavyAugment
-from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
+from raresight.strategies.inputs.photometric import Light, apply_light
 from raresight.strategies.inputs.plausible import Augment
-from raresight.strategies.inputs.warp import Warp, apply_warp, draw_warp, positions
+from raresight.strategies.inputs.warp import Warp, apply_warp, positions
 from raresight.strategies.strategy import Facts
 
 
@@ -180,10 +180,13 @@ def test_blur_is_a_gaussian_of_the_stated_width() -> None:
     """A point becomes the outer product of two sampled Gaussians; widths are stated for a side of 224."""
     x = torch.zeros(3, 2, 33, 33)
     x[:, :, 16, 16] = torch.tensor([1.0, 0.5])
-    out = apply_blur(x, torch.tensor([0.0, 1.0, 1.5]) * 224 / 33)
+    out = apply_blur(x, torch.tensor([0.0, 1.1, 1.5]) * 224 / 33)
     torch.testing.assert_close(out[0], x[0])
-    for row, sigma in ((1, 1.0), (2, 1.5)):
-        weight = [math.exp(-((t - 16) ** 2) / (2 * sigma**2)) if abs(t - 16) <= 5 else 0.0 for t in range(33)]
+    for row, sigma in ((1, 1.1), (2, 1.5)):
+        weight = [
+            math.exp(-((t - 16) ** 2) / (2 * sigma**2)) if abs(t - 16) <= math.ceil(3 * sigma) else 0.0
+            for t in range(33)
+        ]
         total = sum(weight)
         for t, u in ((16, 16), (17, 16), (16, 14), (19, 20), (10, 16)):
             for channel, height in ((0, 1.0), (1, 0.5)):
@@ -385,22 +388,6 @@ def test_class_frequencies_are_left_alone() -> None:
     assert shift.abs().max() == 0
     y = torch.eye(2)
     assert torch.equal(augment.mix_inputs(pictures(), y, rng())[1], y)
-
-
-def test_working_on_all_rows_as_an_accelerator_does_gives_the_same() -> None:
-    n = 32
-    x = pictures(n)
-    chosen = torch.arange(n) % 3 == 0
-    for bounds in (CHEST, DERMOSCOPY):
-        warp = draw_warp(n, bounds, strength=1, share=0.5, rng=rng(1))
-        light = draw_light(n, bounds, strength=1, share=0.5, rng=rng(2))
-        grain = torch.randn(x.shape, generator=rng(3))
-        blur = torch.linspace(0, 40, n)  # up to 3 pixels in pictures of 16
-        some = augmentation._change_rows(x, chosen, warp, blur, light, grain)
-        every = augmentation._change_all(x, chosen, warp, blur, light, grain)
-        torch.testing.assert_close(every, some, atol=1e-6, rtol=0)
-        assert torch.equal(every[~chosen], x[~chosen])
-        assert (every[chosen] != x[chosen]).flatten(1).any(1).all()
 
 
 # mistakes

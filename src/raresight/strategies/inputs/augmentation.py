@@ -11,6 +11,7 @@ from raresight.core.errors import ConfigError, Problem, nearest
 from raresight.core.presets import PRESETS, Preset
 from raresight.strategies.inputs.blur import apply_blur
 from raresight.strategies.inputs.draws import spread
+from raresight.strategies.inputs.fused import change_fused, fits
 from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
 from raresight.strategies.inputs.warp import Warp, apply_warp, draw_warp
 
@@ -75,33 +76,19 @@ def unfitted(method: str) -> ConfigError:
 def change(x: Tensor, chosen: Tensor, bounds: Preset, *, strength: float, share: float, rng: torch.Generator) -> Tensor:
     """Augment the images for which `chosen` `(B,)` holds; all others come back bit for bit.
 
-    On the CPU only those rows are worked on. On an accelerator all rows are, and the others are put back, because
-    picking rows there would make the CPU wait for the answer.
+    Warp, lens, then light and sensor, in the order in which a camera meets them: on the CPU by compiled loops, image by
+    image; elsewhere on all images at once.
     """
     warp = draw_warp(len(x), bounds, strength=strength, share=share, rng=rng)
     light = draw_light(len(x), bounds, strength=strength, share=share, rng=rng)
     grain = torch.randn(x.shape, generator=rng) if bool((light.noise != 0).any()) else None
     blur = spread(len(x), bounds.blur_px, strength=strength, share=share, rng=rng).abs_()
-    if x.device.type != "cpu":
-        return _change_all(x, chosen, warp, blur, light, grain)
-    return _change_rows(x, chosen, warp, blur, light, grain)
+    worker = change_fused if fits(x) else change_all
+    return worker(x, chosen, warp, blur, light, grain)
 
 
-def _change_rows(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Light, grain: Tensor | None) -> Tensor:
-    """Warp, lens, then light and sensor, in the order in which a camera meets them."""
-    rows = (chosen & warp.moved).nonzero().squeeze(1)
-    if len(rows):
-        x = _put(x, rows, apply_warp(_rows(x, rows), warp.take(rows)))
-    rows = (chosen & (blur != 0)).nonzero().squeeze(1)
-    if len(rows):
-        x = _put(x, rows, apply_blur(_rows(x, rows), blur[rows]))
-    rows = (chosen & light.moved(x.shape[1])).nonzero().squeeze(1)
-    if len(rows):
-        x = _put(x, rows, apply_light(_rows(x, rows), light.take(rows), None if grain is None else grain[rows]))
-    return x
-
-
-def _change_all(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Light, grain: Tensor | None) -> Tensor:
+def change_all(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Light, grain: Tensor | None) -> Tensor:
+    """All images are worked on, and those that are not `chosen` put back: to pick rows, the CPU would have to wait."""
     warped, blurred, lit = warp.moved, blur != 0, light.moved(x.shape[1])
     if bool(warped.any()):
         x = torch.where(_each(chosen & warped.to(x.device)), apply_warp(x, warp), x)
@@ -114,12 +101,3 @@ def _change_all(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Ligh
 
 def _each(chosen: Tensor) -> Tensor:
     return chosen.view(-1, 1, 1, 1)
-
-
-def _rows(x: Tensor, rows: Tensor) -> Tensor:
-    return x if len(rows) == len(x) else x[rows]
-
-
-def _put(x: Tensor, rows: Tensor, part: Tensor) -> Tensor:
-    """`x` with `part` in its `rows`, in new memory: the caller's images stay as they are."""
-    return part if len(rows) == len(x) else x.index_copy(0, rows, part)
