@@ -18,8 +18,9 @@ NORMALISING = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def normalising(model: nn.Module) -> list[Tensor]:
-    """The gains and biases of the model's normalisation layers (batch, instance, group, layer, root mean square)."""
-    layers = [layer for layer in model.modules() if isinstance(layer, NORMALISING)]
+    """The gains and biases of the model's normalisation layers: torch's (batch, instance, group, layer, root mean
+    square), those derived from them, and layers of other make that are called a norm."""
+    layers = [m for m in model.modules() if isinstance(m, NORMALISING) or "norm" in type(m).__name__.lower()]
     return [parameter for layer in layers for parameter in layer.parameters(recurse=False)]
 
 
@@ -75,8 +76,8 @@ def moved(
         yield False
         return
     with torch.no_grad():
-        norms = torch._foreach_norm(list(directions))
-        norm = torch.linalg.vector_norm(torch.stack(list(norms)).float())
+        norms = torch.stack(torch._foreach_norm(list(directions)))
+        norm = torch.linalg.vector_norm(norms.to(torch.promote_types(norms.dtype, torch.float32)))
         factor = torch.where(torch.isfinite(norm) & (norm > 0), distance / norm, torch.zeros_like(norm))
         if factor.device.type == "cpu" and factor.item() == 0:
             yield False
