@@ -1,10 +1,13 @@
-"""SAM: a hand-worked step, weights put back bit for bit, and the cases in which there is nothing to climb."""
+"""SAM: a hand-worked step, another library's SAM, scope and interval, and when there is nothing to climb."""
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any
 
 import pytest
+import pytorch_optimizer
 import torch
 from torch import Tensor, nn
 
@@ -104,6 +107,116 @@ def test_rho_zero_takes_one_pass() -> None:
     assert len(bowl.seen) == 1
 
 
-def test_settings_out_of_range() -> None:
-    with pytest.raises(ConfigError, match=r"\[0, 10\]"):
-        SAM(rho=-0.05)
+class Small(nn.Module):
+    """Convolution, group normalisation, a head: three parameter groups of different weight decay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.conv, self.norm, self.head = nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.Linear(4, 3)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.head(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
+        return z
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [
+            {"params": [self.conv.weight, self.head.weight], "weight_decay": 0.1},
+            {"params": [self.conv.bias, self.head.bias], "weight_decay": 0.0},
+            {"params": list(self.norm.parameters()), "weight_decay": 0.02, "lr": 0.01},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("base", "settings"),
+    [
+        (torch.optim.SGD, {"lr": 0.05}),
+        (torch.optim.SGD, {"lr": 0.05, "momentum": 0.9, "nesterov": True}),
+        (torch.optim.AdamW, {"lr": 0.02}),
+    ],
+    ids=["sgd", "nesterov", "adamw"],
+)
+def test_against_pytorch_optimizer_over_several_steps_and_groups(base: Any, settings: dict[str, Any]) -> None:
+    """Its SAM of version 4.1; float64, though it sums its norm in float32."""
+    rng = torch.Generator().manual_seed(2)
+    batches = [torch.randn(6, 1, 7, 7, generator=rng, dtype=torch.float64) for _ in range(6)]
+    y = torch.arange(6) % 3
+    ours, theirs = Small(), Small()
+    one = base(ours.groups(), **settings)
+    other = pytorch_optimizer.SAM(theirs.groups(), base, rho=0.2, **settings)
+    method = SAM(rho=0.2)
+    for x in batches:
+
+        def closure(model: nn.Module, optimiser: Any, x: Tensor = x) -> Tensor:
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(model(x), y)
+            loss.backward()
+            return loss.detach()
+
+        loss = method.step(lambda rows=None, c=closure: c(ours, one), one, {})
+        first = closure(theirs, other)
+        other.step(lambda c=closure: c(theirs, other))
+        assert loss.item() == pytest.approx(first.item(), rel=1e-9)
+    for (name, p), q in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-6, atol=1e-8, msg=name)
+        assert not torch.equal(p, dict(Small().named_parameters())[name])
+
+
+def test_scope_norm_climbs_with_the_gains_and_biases_of_normalisation_layers_alone() -> None:
+    model, method = Small(), SAM(rho=0.5, scope="norm")
+    optimiser = torch.optim.SGD(model.groups(), lr=0.1)
+    places: list[dict[str, Tensor]] = []
+    x = torch.randn(6, 1, 7, 7, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def closure(rows: Tensor | None = None) -> Tensor:
+        places.append({name: p.detach().clone() for name, p in model.named_parameters()})
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), torch.arange(6) % 3)
+        loss.backward()
+        return loss.detach()
+
+    with pytest.raises(ConfigError, match="was not told the model"):
+        method.step(closure, optimiser, {})
+    places.clear()
+    method.start_epoch(0, model, torch.Generator())
+    method.step(closure, optimiser, {})
+    here, there = places
+    moved = {name for name in here if not torch.equal(here[name], there[name])}
+    assert moved == {"norm.weight", "norm.bias"}
+    assert torch.cat([there[name] - here[name] for name in moved]).norm().item() == pytest.approx(0.5)
+    # and all parameters are descended, by the gradient found there
+    assert not torch.equal(model.conv.weight, here["conv.weight"])
+
+
+def test_with_an_interval_the_first_and_every_kth_step_climb() -> None:
+    bowl, method = Bowl(), SAM(rho=0.5, every=3)
+    optimiser = torch.optim.SGD(bowl.parameters, lr=0.01)
+    passes = []
+    for _ in range(7):
+        before = len(bowl.seen)
+        method.step(bowl, optimiser, {})
+        passes.append(len(bowl.seen) - before)
+    assert passes == [2, 1, 1, 2, 1, 1, 2]
+
+
+def test_an_interval_goes_on_where_a_resumed_run_left_it() -> None:
+    bowl, first = Bowl(), SAM(rho=0.5, every=3)
+    optimiser = torch.optim.SGD(bowl.parameters, lr=0.01)
+    for _ in range(2):
+        first.step(bowl, optimiser, {})
+    second = SAM(rho=0.5, every=3)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    bowl.seen.clear()
+    for _ in range(2):
+        second.step(bowl, optimiser, {})
+    assert len(bowl.seen) == 3  # one plain step, then one that climbs
+
+
+@pytest.mark.parametrize(
+    ("settings", "allowed"),
+    [({"rho": -0.05}, r"\[0, 10\]"), ({"rho": 10.5}, r"\[0, 10\]"), ({"every": 0}, ">= 1"), ({"scope": "nrm"}, "norm")],
+)
+def test_settings_out_of_range(settings: dict[str, Any], allowed: str) -> None:
+    with pytest.raises(ConfigError, match=allowed):
+        SAM(**settings)
