@@ -79,6 +79,32 @@ def theirs(given: Table, weight: np.ndarray) -> np.ndarray:
     return np.array([[f(target[:, k], score[:, k]) for k in each] for f in (roc_auc_score, average_precision_score)])
 
 
+def race(given: Table, resamples: int, rounds: int, each: int) -> tuple[dict[str, list[float]], float]:
+    """CPU seconds of our variants (a value a turn) and of the loop (`each` a turn, scaled up), all in turns, and the
+    largest difference between our areas and the loop's."""
+    weights = next(iter(drawn(given.has.shape[0], 64, "speed"))).within(Strata(given.rarest))
+    theirs(given, weights[:, 0])
+    taken: dict[str, list[float]] = {"shared": [], "shared, again": [], "by class": [], "loop": []}
+    difference, area = 0.0, np.zeros(0)
+    for turn in range(rounds):
+        for name, by_class in (("shared", False), ("by class", True), ("shared, again", False)):
+            start = time.process_time()
+            found = ours(given, resamples, by_class)
+            taken[name].append(time.process_time() - start)
+            area = area if by_class else found
+        for b in range(turn * each, (turn + 1) * each):
+            start = time.process_time()
+            reference = theirs(given, weights[:, b % 64])
+            taken["loop"].append((time.process_time() - start) * resamples)
+            difference = max(difference, float(np.abs(area[:, :, b % 64] - reference).max()))
+    return taken, difference
+
+
+def by_turn(loop: list[float], rounds: int) -> list[float]:
+    each = len(loop) // rounds
+    return [statistics.fmean(loop[i * each : (i + 1) * each]) for i in range(rounds)]
+
+
 def seconds(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
@@ -103,24 +129,8 @@ def main() -> None:
     data = table(given.images, given.patients, given.classes)
     first = seconds(lambda: ours(data, 64, True))  # warm: what is compiled is compiled or read now
     ours(data, 64, False)
-    weights = next(iter(drawn(given.patients, 64, "speed"))).within(Strata(data.rarest))
-    theirs(data, weights[:, 0])
-
-    each = max(1, given.sampled // given.rounds)
-    taken: dict[str, list[float]] = {"shared": [], "shared, again": [], "by class": [], "loop": []}
-    difference, area = 0.0, np.zeros(0)
-    for turn in range(given.rounds):
-        for name, by_class in (("shared", False), ("by class", True), ("shared, again", False)):
-            start = time.process_time()
-            found = ours(data, given.resamples, by_class)
-            taken[name].append(time.process_time() - start)
-            area = area if by_class else found
-        for b in range(turn * each, (turn + 1) * each):
-            start = time.process_time()
-            reference = theirs(data, weights[:, b % 64])
-            taken["loop"].append((time.process_time() - start) * given.resamples)
-            difference = max(difference, float(np.abs(area[:, :, b % 64] - reference).max()))
-    loop = [statistics.fmean(taken["loop"][i * each : (i + 1) * each]) for i in range(given.rounds)]
+    taken, difference = race(data, given.resamples, given.rounds, max(1, given.sampled // given.rounds))
+    loop = by_turn(taken["loop"], given.rounds)
     timed, versions = len(taken["loop"]), [f"{name} {version(name)}" for name in ("numba", "numpy", "scikit-learn")]
     lines = [
         f"AUROC + AP of {given.classes} classes x {given.images:,} images ({given.patients:,} patients) x "

@@ -12,6 +12,7 @@ SMOTE's rows lie is a row of its own and not part of the 32 heads: it follows tr
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import statistics
 import time
@@ -48,6 +49,12 @@ ARMS: dict[str, list[Any]] = {
     "class weights": ["class_weights"],
     "logit adjustment": ["logit_adjustment"],
 }
+MANY, ONE, AGAIN, LOOP = (
+    "32 heads",
+    "one head, same engine",
+    "one head, same engine, again (A/A)",
+    "one head, ordinary loop",
+)
 SEEDS = range(4)
 SHARES = np.array([0.67, 0.11, 0.11, 0.05, 0.033, 0.015, 0.012])  # of the seven classes: about those of HAM10000
 
@@ -101,26 +108,16 @@ def median_and_range(values: list[float], digits: int = 2) -> str:
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=5000)
-    parser.add_argument("--features", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--table", type=Path, help="write the figures there, as Markdown")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-
-    names = [f"class {k}" for k in range(len(SHARES))]
+def variants_of(n_cases: int, n_features: int, steps: int) -> dict[str, Callable[[], Any]]:
+    """What takes turns: the 32 heads, the one head and its control, an ordinary loop, and parts of the work."""
     config = parse_config(
         {
-            "task": {"kind": "exclusive", "classes": names},
-            "train": {"batch": 64, "head_steps": given.steps, "device": "cpu"},
+            "task": {"kind": "exclusive", "classes": [f"class {k}" for k in range(len(SHARES))]},
+            "train": {"batch": 64, "head_steps": steps, "device": "cpu"},
         }
     )
-    z, target = cases(given.cases, given.features, 1)
-    val_z, val_target = cases(given.cases // 7, given.features, 2)
+    z, target = cases(n_cases, n_features, 1)
+    val_z, val_target = cases(n_cases // 7, n_features, 2)
     labels = torch.from_numpy(target)
     table = HeadTable(z, labels, torch.ones_like(labels))
 
@@ -132,33 +129,56 @@ def main() -> None:
         return lambda: train_heads(jobs(arms, seeds), **settings)  # type: ignore[arg-type]
 
     def prepared() -> Bank:
-        return Bank(jobs(list(ARMS), SEEDS), val_z, val_target, config, 0, given.steps)
+        return Bank(jobs(list(ARMS), SEEDS), val_z, val_target, config, 0, steps)
 
-    audited = jobs(["SMOTE"], SEEDS)
-    settled = train_heads(audited, val_z=val_z, val_target=val_target, config=config, study_seed=0)
+    @functools.cache
+    def audited() -> tuple[list[HeadJob], Any]:
+        smote = jobs(["SMOTE"], SEEDS)
+        return smote, train_heads(smote, val_z=val_z, val_target=val_target, config=config, study_seed=0)
 
-    variants: dict[str, Callable[[], Any]] = {
-        "32 heads": engine(list(ARMS), SEEDS),
-        "one head, same engine": engine(["baseline"], range(1)),
-        "one head, same engine, again (A/A)": engine(["baseline"], range(1)),
-        "one head, ordinary loop": lambda: ordinary(table, val_z, val_target, config),
+    return {
+        MANY: engine(list(ARMS), SEEDS),
+        ONE: engine(["baseline"], range(1)),
+        AGAIN: engine(["baseline"], range(1)),
+        LOOP: lambda: ordinary(table, val_z, val_target, config),
         "of the 32 heads: set-up (fit, neighbours)": prepared,
-        "after the 32 heads: the audit of the four with SMOTE": lambda: safety_of(audited, settled, 0),
+        "after the 32 heads: the audit of the four with SMOTE": lambda: safety_of(*audited(), 0),
     }
+
+
+def in_turns(
+    variants: dict[str, Callable[[], Any]], repeats: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """CPU and wall seconds, per variant and repeat."""
     cpu: dict[str, list[float]] = {name: [] for name in variants}
     wall: dict[str, list[float]] = {name: [] for name in variants}
-    for repeat in range(given.repeats + 1):
-        turn = list(variants)
-        for name in turn[repeat % len(turn) :] + turn[: repeat % len(turn)]:
+    for repeat in range(repeats + 1):
+        turn, first = list(variants), repeat % len(variants)
+        for name in turn[first:] + turn[:first]:
             spent = timed(variants[name])
             if repeat:  # the first round warms up
                 cpu[name].append(spent[0])
                 wall[name].append(spent[1])
+    return cpu, wall
 
-    many, one, again, loop, *_ = variants
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=5000)
+    parser.add_argument("--features", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", type=Path, help="write the figures there, as Markdown")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+
+    variants = variants_of(given.cases, given.features, given.steps)
+    cpu, wall = in_turns(variants, given.repeats)
+
     lines = [
-        f"{given.cases} cases x {given.features} features, {len(names)} classes (simulated), {given.steps} steps of "
-        f"64, {len(val_target)} validation cases, {given.threads} thread(s), {given.repeats} interleaved repeats; "
+        f"{given.cases} cases x {given.features} features, {len(SHARES)} classes (simulated), {given.steps} steps of "
+        f"64, {given.cases // 7} validation cases, {given.threads} thread(s), {given.repeats} interleaved repeats; "
         "median (range).",
         "",
         "| what | CPU seconds | wall seconds |",
@@ -169,9 +189,9 @@ def main() -> None:
         "|---|---|---|",
     ]
     for label, top, bottom in (
-        ("32 heads / one head, same engine", many, one),
-        ("32 heads / one head, ordinary loop", many, loop),
-        ("A/A control: one head / one head", again, one),
+        ("32 heads / one head, same engine", MANY, ONE),
+        ("32 heads / one head, ordinary loop", MANY, LOOP),
+        ("A/A control: one head / one head", AGAIN, ONE),
     ):
         ratios = [
             median_and_range([a / b for a, b in zip(clock[top], clock[bottom], strict=True)]) for clock in (cpu, wall)

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -128,15 +128,23 @@ def _spread(values: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
+def seconds_of(
+    methods: Mapping[str, Callable[[Tensor, Tensor], object]], z: Tensor, y: Tensor, rounds: int
+) -> dict[str, list[float]]:
+    """CPU seconds of each set-up, in turns; one more round warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for turn in range(rounds + 1):
+        for name in list(methods)[:: 1 if turn % 2 else -1]:
+            start = time.process_time()
+            methods[name](z, y)
+            if turn:
+                seconds[name].append(time.process_time() - start)
+    return seconds
+
+
 def report(asked: argparse.Namespace) -> str:
     z, y = features(asked.rows, asked.width)
-    seconds: dict[str, list[float]] = {name: [] for name in METHODS}
-    for turn in range(asked.rounds + 1):
-        for name in list(METHODS)[:: 1 if turn % 2 else -1]:
-            start = time.process_time()
-            METHODS[name](z, y)
-            if turn:  # the first round warms up
-                seconds[name].append(time.process_time() - start)
+    seconds = seconds_of(METHODS, z, y, asked.rounds)
     ratios = [b / a for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]
     share, compared = recall(z, y)
     held = {name: _memory_alone(name, asked) for name in METHODS}
