@@ -26,7 +26,8 @@ from raresight.train.batches import Cases
 from raresight.train.course import Course
 from raresight.train.loop import Stepper
 from raresight.train.predict import facts_of, new_model
-from raresight.train.runtime import Runtime, probe
+from raresight.train.probe import probe
+from raresight.train.runtime import Runtime
 from raresight.train.schedule import optimiser_for
 
 

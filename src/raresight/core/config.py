@@ -127,6 +127,7 @@ class TrainSection(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: Annotated[int, Field(ge=1)] | None = None
+    compile: Literal["auto", True, False] = "auto"
     select: Literal["macro_auprc", "macro_auroc", "macro_f1", "balanced_accuracy", "expected_cost"] = "macro_auprc"
     evaluate_every: Annotated[int, Field(ge=1)] | None = None
     views: Annotated[int, Field(ge=1, le=64)] = 4

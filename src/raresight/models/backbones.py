@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,7 +32,8 @@ class Classifier(nn.Module):
 
     Shapes: `features` maps normalised images `(B, C, H, W)` to `(B, F)`, `head` those to `(B, K)`. `mean` and `std`
     `(1, C, 1, 1)` are buffers for images in [0, 1], so that saved weights carry their own preprocessing.
-    `weights` says in a sentence where the initial weights came from.
+    `weights` says in a sentence where the initial weights came from. `compiled` stands for the backbone where it is set
+    (`train/compiled.py`); it shares the backbone's weights and is none of the model's parts.
     """
 
     mean: Tensor
@@ -46,12 +48,13 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
         self.weights = weights
+        self.compiled: Callable[[Tensor], Tensor] | None = None
 
     def normalise(self, x: Tensor) -> Tensor:
         return (x - self.mean) / self.std
 
     def features(self, x: Tensor) -> Tensor:
-        z: Tensor = self.backbone(x)
+        z: Tensor = (self.compiled or self.backbone)(x)
         return z
 
     def forward(self, x: Tensor) -> Tensor:

@@ -149,12 +149,12 @@ def identity_of(
 ) -> dict[str, Any]:
     """Everything that the trained weights depend on, flat; other arms and reporting choices do not appear.
 
-    Device, precision and threads are taken from the lock (`runtime`), not from `study.yaml`. A frozen arm also depends
-    on the weights that its features come from, and on how many `views` of an image it saw; other arms know no views.
+    Device, precision, threads and compiling are taken from the lock (`runtime`), not from `study.yaml`. A frozen arm
+    also depends on the weights that its features come from, and on how many `views` of an image it saw.
     """
     written = config.model_dump(mode="json")
     sections: dict[str, Any] = {name: written[name] for name in ("image", "model", "train")}
-    for replaced in ("device", "threads", "precision", "views"):
+    for replaced in ("device", "threads", "precision", "compile", "views"):
         sections["train"].pop(replaced)
     identity = {f"{section}.{key}": value for section, keys in sections.items() for key, value in keys.items()}
     identity |= {"task.kind": config.task.kind, "task.classes": list(config.task.classes)}
@@ -165,6 +165,7 @@ def identity_of(
         identity["model.pretrained (sha256)"] = sha256(weights) if weights.is_file() else None
     lock = {"device": runtime.device.type, "dtype": runtime.dtype}
     lock |= {"channels_last": str(runtime.channels_last), "threads": str(runtime.threads)}
+    lock |= {"compile": "True"} if runtime.compile else {}
     identity |= {f"lock.{key}": value for key, value in lock.items()}
     strategies = [repr((spec.name, sorted(spec.settings.items()))) for spec in arm.strategies]
     if arm.frozen is not None:

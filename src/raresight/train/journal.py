@@ -48,6 +48,7 @@ class Journal:
         self.cases_of: Callable[[int], list[str]] = lambda step: []  # each phase says which cases a step saw
         self._unread: list[Tensor] = []
         self._waits: list[Stopwatch] = []
+        self._images, self._passed, self._input_seconds = 0, 0, 0.0
         self.restart_clocks()
         self._saved_at = time.monotonic()
 

@@ -25,9 +25,11 @@ from raresight.strategies.stack import Stack
 from raresight.train.batches import Cases, Images, Order
 from raresight.train.checkpoint import identity_of, save_labels
 from raresight.train.closure import Closure
+from raresight.train.compiled import compiled
 from raresight.train.course import REPRESENTATION, Course, head_steps_of, implied
 from raresight.train.head import train_head
 from raresight.train.journal import Journal
+from raresight.train.peak import gflop_per_image
 from raresight.train.predict import LABELS, extract, facts_of, logits_of, new_model, steps_of
 from raresight.train.runtime import Runtime, peak_gb
 from raresight.train.schedule import optimiser_for, rate, set_rate
@@ -110,6 +112,7 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
         optimiser.load_state_dict(state["optimiser"])
         stack.load_state_dict(state["stack"])
 
+    compiled(model, runtime, n_cases=len(course.train), calls=order.per_epoch * settings.accumulate)
     model.train()
     journal.restart_clocks()
     for step in range(journal.progress.step, steps):
@@ -194,7 +197,10 @@ def _describe(course: Course, arm: Arm, model: Classifier) -> None:
             "weights": model.weights,
         },
     )
-    write_json(run.env, course.runtime.described() | {"n_train": len(course.train), "n_val": len(course.val)})
+    work = gflop_per_image(model, channels=config.image.channels, size=config.image.size)
+    speed = {"gflop_per_image": work, "peak_gflops": course.runtime.peak_gflops}
+    counts = {"n_train": len(course.train), "n_val": len(course.val)}
+    write_json(run.env, course.runtime.described() | counts | speed)
 
 
 def _implied(course: Course) -> dict[str, Any]:

@@ -1,28 +1,21 @@
-"""Where and in which precision a study trains: probed once, locked, and the same for every arm and every resume."""
+"""Where and in which precision a study trains: chosen once (`train/probe.py`), the same for every arm and resume."""
 
 from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-from raresight.core.config import StudyConfig
 from raresight.core.errors import ConfigError, Problem
-from raresight.core.task import Task
-from raresight.models.backbones import build
 
-PROBE_SECONDS = 2.0
-MARGIN = 1.15  # a choice other than the plain one must be this much faster, or timing noise would decide
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -41,17 +34,29 @@ def peak_gb() -> float | None:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Device, precision ("fp32" or "bf16"), layout and CPU threads. fp16 is not offered: bf16 needs no loss scaling."""
+    """Device, precision ("fp32" or "bf16"), layout, CPU threads, and whether backbones are compiled.
+
+    fp16 is not offered: bf16 needs no loss scaling. `peak_gflops` is what the device multiplies in a second at most, as
+    measured for the lock; None where it was not, or on another processor. No number of training depends on it.
+    """
 
     device: torch.device
     dtype: str = "fp32"
     channels_last: bool = False
     threads: int = 1
+    compile: bool = False
+    peak_gflops: float | None = field(default=None, compare=False)
 
     @classmethod
     def from_lock(cls, lock: dict[str, Any]) -> Runtime:
-        """Raises: `ConfigError` RS-R45 where the locked device is not on this machine."""
-        return cls(_device(lock["device"]), lock["dtype"], bool(lock["channels_last"]), int(lock["threads"]))
+        """Locks of older versions, without `compile` and `peak_gflops`, mean eager training and an unknown peak.
+
+        Raises: `ConfigError` RS-R45 where the locked device is not on this machine.
+        """
+        device = present(lock["device"])
+        peak = lock.get("peak_gflops") if lock.get("processor") == processor(device) else None
+        settings = (lock["dtype"], bool(lock["channels_last"]), int(lock["threads"]), bool(lock.get("compile", False)))
+        return cls(device, *settings, peak_gflops=peak)
 
     def autocast(self) -> AbstractContextManager[Any]:
         if self.dtype == "fp32":
@@ -102,6 +107,7 @@ class Runtime:
             "dtype": self.dtype,
             "channels_last": self.channels_last,
             "threads": self.threads,
+            "compile": self.compile,
             "processor": processor(self.device),
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -116,161 +122,13 @@ class Runtime:
             torch.mps.synchronize()
 
 
-def probe(config: StudyConfig, task: Task) -> dict[str, Any]:
-    """Choose precision and layout by timing steps of the study's own network for about two seconds, once a study.
-
-    The answer is the runtime part of `lock.json`: `device`, `dtype`, `channels_last`, `threads`, `torch`, `processor`,
-    and the times measured. Another choice than fp32 in the usual layout must be at least 15% faster. With a
-    `precision` given, the layout alone is timed. The batch is made smaller where the study's own would take too long.
-
-    Raises: `ConfigError` RS-R45 for a device that is not here, RS-C34 for fp16.
-    """
-    settings = config.train
-    if settings.precision == "fp16":
-        raise _refused(
-            "RS-C34",
-            "train.precision",
-            "fp16 is not offered",
-            "its narrow range needs loss scaling, which two-pass optimiser steps do not survive",
-            "write `precision: bf16` (or `auto`)",
-        )
-    device = _device(settings.device)
-    threads = settings.threads or torch.get_num_threads()
-    dtypes = ["fp32", "bf16"] if settings.precision == "auto" and device.type != "mps" else [settings.precision]
-    dtypes = ["fp32"] if dtypes == ["auto"] else dtypes
-    choices = [Runtime(device, dtype, layout, threads) for dtype in dtypes for layout in (False, True)]
-    batch, seconds, unsafe = _time(choices, config, task)
-    if choices[0] in unsafe:
-        raise _refused(
-            "RS-R45",
-            "train.precision",
-            f"bf16 on this CPU at {config.image.size} px",
-            "the images shrink to less than a filter's reach, where the CPU library leaves part of the bf16 gradients "
-            "unwritten, so that no two runs are equal",
-            "write `precision: fp32` (or `auto`), or use larger images",
-        )
-    seconds = {choice: value for choice, value in seconds.items() if choice not in unsafe}
-    fastest = min(seconds, key=lambda choice: seconds[choice])
-    chosen = fastest if seconds[fastest] * MARGIN <= seconds[choices[0]] else choices[0]
-    return {
-        "device": device.type,
-        "dtype": chosen.dtype,
-        "channels_last": chosen.channels_last,
-        "threads": threads,
-        "torch": torch.__version__,
-        "processor": processor(device),
-        "probe": {
-            "batch": batch,
-            "ms_per_image": {_label(choice): round(1000 * value / batch, 4) for choice, value in seconds.items()},
-        },
-    }
-
-
-def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int, dict[Runtime, float], list[Runtime]]:
-    """The batch used, the least seconds of a forward and backward pass per choice (in turns), and choices to avoid."""
-    model = build(
-        config.model.backbone,
-        task,
-        channels=config.image.channels,
-        pretrained=False,
-        rng_seed=0,
-        size=config.image.size,
-    )
-    side, channels = config.image.size, config.image.channels
-    plain = choices[0]
-
-    # On the CPU this process's own time counts: another program's work must not choose the precision.
-    on_cpu = plain.device.type == "cpu"
-    clock, lanes = (time.process_time, plain.threads) if on_cpu else (time.perf_counter, 1)
-
-    def once(choice: Runtime, batch: int) -> float:
-        placed = choice.place(model).train()
-        layout = torch.channels_last if choice.channels_last else torch.contiguous_format
-        placed.to(memory_format=layout)  # type: ignore[call-overload]
-        x = torch.rand(batch, channels, side, side, device=choice.device).contiguous(memory_format=layout)
-        y = torch.zeros(batch, task.n_classes, device=choice.device)
-        placed.zero_grad(set_to_none=True)
-        choice.wait()
-        start = clock()
-        with choice.autocast():
-            logits = placed(x)
-        binary_cross_entropy_with_logits(logits.float(), y).backward()
-        choice.wait()
-        return (clock() - start) / lanes
-
-    with plain.settled():
-        torch.manual_seed(0)
-        deadline = time.perf_counter() + PROBE_SECONDS
-        small = min(2, config.train.batch) if config.train.batch > 1 else 2
-        reference = Runtime(plain.device, "fp32", False, plain.threads)
-        per_image = min(once(reference, small) for _ in range(2)) / small
-        unsafe = [choice for choice in choices if choice.dtype == "bf16" and choice.device.type == "cpu"]
-        image = torch.rand(1, channels, side, side)
-        if unsafe and not any(_has_dead_taps(network, image) for network in (model, *_other_networks(config, task))):
-            unsafe = []
-        # Every choice is warmed up once and timed at least once; half of the time is kept for the repeats.
-        affordable = int(PROBE_SECONDS / 2 / (2 * len(choices) * per_image))
-        batch = max(small, min(config.train.batch, affordable))
-        seconds: dict[Runtime, float] = {}
-        for choice in choices:
-            warm = once(choice, batch)
-            hopeless = seconds and warm > 4 * min(seconds.values())
-            seconds[choice] = warm if hopeless else once(choice, batch)
-        while time.perf_counter() + sum(seconds.values()) < deadline:
-            for choice in choices:
-                seconds[choice] = min(seconds[choice], once(choice, batch))
-    return batch, seconds, unsafe
-
-
-def _other_networks(config: StudyConfig, task: Task) -> Iterator[nn.Module]:
-    """The networks that some arms have of their own."""
-    for name in sorted({arm.backbone for arm in config.parsed_arms if arm.backbone is not None}):
-        channels, size = config.image.channels, config.image.size
-        yield build(name, task, channels=channels, pretrained=False, rng_seed=0, size=size)
-
-
-def _has_dead_taps(model: nn.Module, x: torch.Tensor) -> bool:
-    """Whether some filter has a tap that no pixel of its input reaches (a 3 x 3 filter on a 1 x 1 image has eight).
-
-    Its gradient is 0. oneDNN's bf16 kernels on the CPU may leave it unwritten, so that whatever the memory held ends up
-    in the weights; the outputs do not show it, but no two runs are equal (seen with torch 2.15).
-    """
-    found = []
-
-    def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        assert isinstance(layer, nn.Conv2d)
-        for axis, side in enumerate(inputs[0].shape[2:]):
-            padding = layer.padding[axis] if isinstance(layer.padding, tuple) else 0
-            reach = (layer.kernel_size[axis], layer.stride[axis], int(padding), layer.dilation[axis])
-            found.append(_unreached(side, *reach))
-
-    hooks = [layer.register_forward_pre_hook(look) for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    with torch.no_grad():
-        model.eval()(x)
-    for hook in hooks:
-        hook.remove()
-    return any(found)
-
-
-def _unreached(side: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
-    """Whether some tap of a one-dimensional filter only ever meets padding on an input of `side` pixels."""
-    n_out = (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    places = [
-        range(tap * dilation - padding, tap * dilation - padding + n_out * stride, stride) for tap in range(kernel)
-    ]
-    return any(not any(0 <= place < side for place in taps) for taps in places)
-
-
-def _label(choice: Runtime) -> str:
-    return f"{choice.dtype} channels_last" if choice.channels_last else choice.dtype
-
-
-def _device(name: str) -> torch.device:
+def present(name: str) -> torch.device:
+    """The device of this name, or with `auto` the fastest kind that is here. Raises: `ConfigError` RS-R45."""
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(device for device, present in here.items() if present))
     if not here[name]:
-        raise _refused(
+        raise refused(
             "RS-R45",
             "train.device",
             f"device '{name}' asked for or locked, but this machine (as torch sees it) has none",
@@ -292,7 +150,8 @@ def processor(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def _refused(code: str, column: str, found: str, why: str, remedy: str) -> ConfigError:
+def refused(code: str, column: str, found: str, why: str, remedy: str) -> ConfigError:
+    """A setting of `study.yaml` that this machine cannot follow."""
     return ConfigError(
         Problem(code=code, level="error", file="study.yaml", column=column, found=found, why=why, remedy=remedy)
     )

@@ -16,7 +16,7 @@ KEPT = "the run stopped; its last complete checkpoint is kept"
 
 @contextmanager
 def named_trouble(config: StudyConfig) -> Iterator[None]:
-    """Turn a full memory, a full disk and a batch too small for batch normalisation into RS-R45 with a remedy.
+    """Turn a full memory or disk, a batch too small for batch normalisation and a failed compiler into RS-R45.
 
     Nothing half-written stays: every file of a run is renamed into place when complete.
     """
@@ -65,6 +65,12 @@ def _problem(cause: Exception, config: StudyConfig) -> Problem | None:
             f"a batch of one image at {config.image.size} px gives batch normalisation one value per channel",
             "use `batch: 2` or more, or larger images",
             "train.batch",
+        )
+    if type(cause).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return _stopped(
+            f"the backbone cannot be compiled ({(text.strip() or type(cause).__name__).splitlines()[0][:160]})",
+            "write `compile: false` in a study that has not been trained yet, or install what the message names",
+            "train.compile",
         )
     return None
 

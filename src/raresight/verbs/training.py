@@ -19,12 +19,14 @@ def locked_runtime(study: OpenStudy) -> Runtime:
     """The runtime that the study's first run chose; `lock.json` keeps it for all arms, resumes and workers."""
     need("torch", extra="train", feature="training")
     from raresight import __version__
-    from raresight.train.runtime import Runtime, probe
+    from raresight.train.probe import probe
+    from raresight.train.runtime import Runtime
 
     if study.folder.lock.exists():
         return Runtime.from_lock(read_json(study.folder.lock)["runtime"])
     study.progress.say("choosing the fastest safe settings for this machine")
-    runtime = probe(study.config, study.task)
+    fold = 0 if study.folds.n_folds else None
+    runtime = probe(study.config, study.task, n_cases=len(study.folds.rows(study.manifest, "train", fold)))
     hashes = {"manifest": sha256(study.manifest_path), "split": sha256(study.folder.split)}
     write_json(
         study.folder.lock,

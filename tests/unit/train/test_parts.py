@@ -16,10 +16,11 @@ from raresight.core.errors import ConfigError
 from raresight.core.task import Task
 from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import SyntheticRows
-from raresight.train import runtime as runtime_module
+from raresight.train import probe as probe_module
 from raresight.train.batches import Cases, Images
 from raresight.train.head import HeadRows
-from raresight.train.runtime import Runtime, probe
+from raresight.train.probe import probe
+from raresight.train.runtime import Runtime
 from raresight.train.schedule import optimiser_for, rate
 
 TASK = Task("exclusive", ("a", "b", "c"))
@@ -107,7 +108,7 @@ def test_another_choice_must_be_fifteen_percent_faster(
     def timed(choices: list[Runtime], *args: Any) -> tuple[int, dict[Runtime, float], list[Runtime]]:
         return 8, {c: fast if (c.dtype, c.channels_last) == ("bf16", True) else 1.0 for c in choices}, []
 
-    monkeypatch.setattr(runtime_module, "_time", timed)
+    monkeypatch.setattr(probe_module, "_time", timed)
     lock = probe(bench.config, bench.config.problem)
     assert (lock["dtype"], lock["channels_last"]) == chosen
     fixed = bench.with_train(precision="fp32").config
@@ -146,7 +147,7 @@ def test_bf16_is_avoided_on_the_cpu_where_images_shrink_below_a_filter(bench: Be
 )
 def test_taps_that_only_meet_padding(side: int, kernel: int, stride: int, padding: int, unreached: bool) -> None:
     """By hand; for (2, 3, 2, 1) the one output sits at -1, 0, 1, of which -1 is padding."""
-    assert runtime_module._unreached(side, kernel, stride, padding, 1) is unreached
+    assert probe_module._unreached(side, kernel, stride, padding, 1) is unreached
 
 
 def test_bf16_and_channels_last_train_and_resume_alike(bench: Bench) -> None:
