@@ -25,6 +25,7 @@ ROOMS = {
     "cli",
     "cli_deploy",
     "cli_output",
+    "cli_train",
 }
 
 # A room may import the rooms named here, directly or through others, and itself.
@@ -41,9 +42,11 @@ MAY = {
     "api": {"verbs", "core", "data", "models", "strategies", "train", "evaluate", "advise", "report"},
     "cli_output": {"core"},
     "cli_deploy": {"cli_output", "api", "core"},
+    "cli_train": {"cli_output", "api", "core"},
     "cli": {
         "cli_deploy",
         "cli_output",
+        "cli_train",
         "api",
         "verbs",
         "core",

@@ -90,10 +90,13 @@ class Study:
 
         return split(self._checked())
 
-    def train(self, *, arms: Sequence[str] = (), seeds: Sequence[int] = ()) -> list[RunFolder]:
-        from raresight.verbs.train import train
+    def train(
+        self, *, arms: Sequence[str] = (), seeds: Sequence[int] = (), on: str | None = None, **where: Any
+    ) -> list[RunFolder]:
+        """Every missing run; `on`: "ray" (`address`) or "slurm" (`partition`, `wait`); see `verbs.train_on`."""
+        from raresight.verbs.train_on import train_on
 
-        return train(self._opened(), arms=arms, seeds=seeds)
+        return train_on(self._opened(), on, arms=arms, seeds=seeds, **where)
 
     def dry_run(self, *, arms: Sequence[str] = ()) -> list[dict[str, Any]]:
         from raresight.verbs.dry_run import dry_run

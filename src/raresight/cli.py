@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raresight import cli_deploy
+from raresight import cli_deploy, cli_train
 from raresight.cli_output import answer as _answer
 from raresight.cli_output import progress as _progress
 from raresight.cli_output import say as _say
@@ -28,11 +28,9 @@ app = typer.Typer(
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the command's artefact as JSON on stdout.")]
-Arms = Annotated[list[str] | None, typer.Option("--arm", help="Only this arm (repeatable).")]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Too few patients, or pictures turned upside down, stop here (exit 4).")
 ]
-Seeds = Annotated[list[int] | None, typer.Option("--seed", help="Only this seed (repeatable).")]
 
 
 class Source(StrEnum):
@@ -263,26 +261,7 @@ def split(study: StudyPath, as_json: AsJson = False) -> None:
     _answer(result, as_json, json.dumps({k: v for k, v in result.items() if not isinstance(v, list)}, indent=1))
 
 
-@app.command()
-def train(
-    study: StudyPath,
-    arm: Arms = None,
-    seed: Seeds = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two batches of each arm; prints hours and GB.")] = False,
-    strict: Strict = False,
-    as_json: AsJson = False,
-) -> None:
-    """Every missing run, each resumed where it was left."""
-    opened = _study(study)
-    if strict:
-        opened.require_strict()
-    if dry_run:
-        rows = opened.dry_run(arms=arm or ())
-        lines = [f"{r['arm']:<20} {r['runs']} runs, {r['total_hours']:.2f} h, {r['gb']:.1f} GB" for r in rows]
-        _answer(rows, as_json, "\n".join(lines))
-        return
-    runs = opened.train(arms=arm or (), seeds=seed or ())
-    _answer([{"arm": r.arm, "seed": r.seed, "path": str(r.path)} for r in runs], as_json, f"{len(runs)} runs done")
+app.command()(cli_train.train)
 
 
 @app.command()

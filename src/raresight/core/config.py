@@ -147,6 +147,26 @@ class CostSection(Section):
     referral: Positive | None = None
 
 
+class NeedsSection(Section):
+    """What one run asks of a cluster; it changes where a run is trained, never what comes out.
+
+    `cpus`: default the study's threads. `gpus`: default 1 where the study is locked to a GPU; a share, such as 0.5, on
+    Ray alone. `memory_gb` (10^9 bytes): not asked for by default. `hours`: SLURM's limit, after which a run is requeued
+    and goes on.
+    """
+
+    cpus: Annotated[int, Field(ge=1)] | None = None
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    memory_gb: Positive | None = None
+    hours: Positive | None = None
+
+
+class ResourcesSection(NeedsSection):
+    """The needs of all runs, and of single arms where they differ."""
+
+    arms: dict[str, NeedsSection] = {}
+
+
 class AcceptSection(Section):
     sensitivity_low: Share | None = None
     specificity_low: Share | None = None
@@ -168,6 +188,7 @@ class StudyConfig(Section):
     train: TrainSection = TrainSection()
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     arms: dict[str, Any] = {"baseline": []}
+    resources: ResourcesSection = ResourcesSection()
     costs: CostSection = CostSection()
     accept: dict[str, AcceptSection] = {}
     intended_use: str = ""
@@ -195,6 +216,11 @@ class StudyConfig(Section):
                     close = nearest(name, self.task.classes)
                     hint = f"; did you mean '{close}'?" if close else ""
                     raise ValueError(f"{place} names '{name}', which is not a class of task.classes{hint}")
+        for name in self.resources.arms:
+            if self.arms and name not in self.arms:
+                close = nearest(name, self.arms)
+                hint = f"; did you mean '{close}'?" if close else ""
+                raise ValueError(f"resources.arms names '{name}', which is not an arm of this study{hint}")
         without_cost = [name for name in self.task.critical if name not in self.costs.missed]
         if self.train.select == "expected_cost" and without_cost:
             raise ValueError(

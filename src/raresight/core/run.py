@@ -126,6 +126,11 @@ class StudyFolder:
         return self.path / "choices.json"
 
     @property
+    def jobs(self) -> Path:
+        """What machines of a cluster wrote about the runs they were given."""
+        return self.path / "jobs"
+
+    @property
     def ledger(self) -> Path:
         return self.path / "test" / "ledger.jsonl"
 

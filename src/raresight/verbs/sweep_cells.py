@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from raresight.core.arm import Arm
-from raresight.core.config import StudyConfig
+from raresight.core.config import ResourcesSection, StudyConfig
 from raresight.core.errors import ConfigError, Problem
 from raresight.core.files import read_json, sha256, sha256_of, write_json, write_text
 from raresight.core.folds import Folds
@@ -105,7 +105,8 @@ def _open(study: OpenStudy, here: Path, config: StudyConfig, cls: str, left: Thi
         write_json(folder.lock, lock | {"sha256": lock["sha256"] | {"split": sha256(folder.split)}})
         write_json(told, {"class": cls, "of": of, **left.as_dict()})
     kept = {name: arm for name, arm in study.config.arms.items() if (here / "arms" / name).exists()}
-    known = config.model_copy(update={"arms": {**config.arms, **kept}})
+    # What a cluster gives to arms is said in the study alone; a cell may lack some of these arms.
+    known = config.model_copy(update={"arms": {**config.arms, **kept}, "resources": ResourcesSection()})
     written = HEAD + yaml.safe_dump(known.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
     if not folder.config.exists() or folder.config.read_text(encoding="utf-8") != written:
         write_text(folder.config, written)
