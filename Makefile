@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-severity study-noise study-nih-score study-coverage study-null mutants clean
+.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-untrained bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-severity study-noise study-nih-score study-coverage study-null mutants clean
 
 setup: $(READY)
 
@@ -77,8 +77,22 @@ study-null: setup
 study-kills: setup
 	$(BIN)/python benchmarks/killed_runs.py $(STUDIES)/kills
 
+# Each published ratio once more, in a quick size; fails where one is worse than benchmarks/ratios.json by more than 10%
+# beyond the A/A spread. No seconds are judged. The targets below measure at full size and write dated tables.
 bench: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/gate.py
+
+bench-flatness: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/flatness_cost.py --table $(STUDIES)/flatness-cost.md
+
+bench-step: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step_speed.py --table $(STUDIES)/step-speed.md
+
+bench-input: setup
 	$(BIN)/python benchmarks/input_cost.py --arm --arm heavy_augment
+
+# Everything of a study but training: reading, auditing, splitting, estimates, comparison.
+bench-untrained: setup
 	$(BIN)/python benchmarks/no_training.py --data $(DATA)
 
 bench-smote: setup

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from interleaved import ratios, spread
 
 from raresight.core.arm import Arm
 from raresight.core.config import StudyConfig, parse_config
@@ -55,11 +56,14 @@ def stepper_for(stack: Stack, config: StudyConfig, cases: Cases, runtime: Runtim
     model = new_model(config, runtime, rng_seed=0)
     model.train()
     return Stepper(
-        course, model, optimiser_for(model.parameters(), config.train), course.order(len(cases), "order", None)
+        course, model, optimiser_for(model.parameters(), config.train), course.order(len(cases), "order", lambda: None)
     )
 
 
-def measure(methods: list[str], config: StudyConfig, cases: Cases, runtime: Runtime, epochs: int, steps: int) -> str:
+def seconds_of(
+    methods: list[str], config: StudyConfig, cases: Cases, runtime: Runtime, epochs: int, steps: int
+) -> dict[str, list[float]]:
+    """Seconds of a step, per variant and epoch."""
     clock = time.process_time if runtime.device.type == "cpu" else time.perf_counter
     # One stepper, so that the variants share network, optimiser and memory; only the source of images is swapped.
     # The repeated batch meets the bare step: augmentation belongs to what an epoch's input costs.
@@ -83,16 +87,14 @@ def measure(methods: list[str], config: StudyConfig, cases: Cases, runtime: Runt
             runtime.wait()
             if epoch:  # the first round warms up
                 seconds[name].append((clock() - start) / steps)
-    ratios = [a / b for a, b in zip(seconds["ours"], seconds["memory"], strict=True)]
-    controls = [a / b for a, b in zip(seconds["control"], seconds["memory"], strict=True)]
+    return seconds
+
+
+def row(methods: list[str], seconds: dict[str, list[float]]) -> str:
     label = " + ".join(methods) or "no augmentation"
     milliseconds = 1000 * statistics.median(seconds["memory"])
-    return f"{label:28s} {milliseconds:9.1f}   {_spread(ratios)}   {_spread(controls)}"
-
-
-def _spread(ratios: list[float]) -> str:
-    low, middle, high = (float(value) for value in np.percentile(ratios, [25, 50, 75]))
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    ours, control = (spread(ratios(seconds[name], seconds["memory"])) for name in ("ours", "control"))
+    return f"{label:28s} {milliseconds:9.1f}   {ours}   {control}"
 
 
 def main() -> None:
@@ -124,7 +126,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, runtime.settled():
         cases = synthetic(Path(folder), asked.cases, asked.size)
         for methods in asked.arm or [[]]:
-            print(measure(methods, config, cases, runtime, asked.rounds, asked.steps), flush=True)
+            taken = seconds_of(methods, config, cases, runtime, asked.rounds, asked.steps)
+            print(row(methods, taken), flush=True)
 
 
 if __name__ == "__main__":
