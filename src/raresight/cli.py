@@ -195,6 +195,7 @@ def status(study: StudyPath, as_json: AsJson = False) -> None:
     """What is done, stale or missing, and the next command."""
     result = _study(study).status()
     lines = [f"{step['name']:<10} {step['state']:<8} {step['why']}".rstrip() for step in result["steps"]]
+    lines += [f"speed of {row['arm']}: {row['words']}" for row in result["speed"]]
     _answer(result, as_json, "\n".join([*lines, f"next: {result['next']}" if result["next"] else "all done"]))
 
 

@@ -1,12 +1,14 @@
-"""What each arm cost to train: time and machine, as far as they were written down."""
+"""What each arm cost to train, and how fast it went: time and machine, as far as they were written down."""
 
 from __future__ import annotations
 
+from raresight.core.speed import percent, speed
 from raresight.report.content import ArmResult, Content
 from raresight.report.tables import Table, table
 from raresight.report.words import DASH
 
 NOT_RECORDED = "not recorded"
+NOT_MEASURED = "not measured"
 
 
 def effort(content: Content) -> Table | None:
@@ -37,6 +39,24 @@ def effort(content: Content) -> Table | None:
         "Memory is the whole process's, arms trained before included."
     )
     return table(head, rows, (1, 2, 3, 5), note)
+
+
+def pace(content: Content) -> Table | None:
+    """A row an arm: how well training used the machine, over all seeds; None where no history tells."""
+    rows = []
+    for arm in content.arms:
+        seen = speed(event for events in arm.events for event in events)
+        if seen is not None:
+            share = NOT_MEASURED if seen.share_of_peak is None else percent(seen.share_of_peak)
+            rows.append((arm.name, f"{seen.images_per_s:,.0f}", share, percent(seen.input_share)))
+    if not rows:
+        return None
+    head = ("Arm", "Images a second", "Share of the machine's peak", "Waiting for input")
+    note = (
+        "For whoever looks after the machine; nothing about patients follows from it. The peak is the fastest matrix "
+        "product measured there before training. Waiting for input: reading images and changing them, not the network."
+    )
+    return table(head, rows, (1, 2, 3), note)
 
 
 def seconds(arm: ArmResult) -> float | None:

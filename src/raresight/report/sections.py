@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from raresight.report.content import Content
-from raresight.report.effort import effort
+from raresight.report.effort import effort, pace
 from raresight.report.figures.conformal import conformal
 from raresight.report.figures.confusion import confusion
 from raresight.report.figures.cooccurrence import cooccurrence
@@ -111,7 +111,7 @@ def sections(content: Content) -> list[Section]:
                 (_drawn(differences, content), _drawn(winners, content, "Who finds most of which class"),
                  *_methods(content), _macro(content), _exploratory(content))),
         Section("price", "What finding more costs", "",
-                (_drawn(price, content, "Extra alarms for each extra case"), _effort(content))),
+                (_drawn(price, content, "Extra alarms for each extra case"), _effort(content), *_pace(content))),
         *_tuned(content),
         Section("safety", "Are the synthetic cases safe?",
                 "Points between real cases stand for their class only where nothing else lives between them.",
@@ -192,6 +192,11 @@ def _effort(content: Content) -> Item:
     if made is None:
         return Item(title, absent="not computed, because no arm shown here was trained by raresight")
     return Item(title, table=made)
+
+
+def _pace(content: Content) -> list[Item]:
+    made = pace(content)
+    return [] if made is None else [Item("How fast training ran", table=made)]
 
 
 def _faithfulness(content: Content) -> list[Section]:

@@ -22,8 +22,9 @@ def matmul_peak(runtime: Runtime, budget: float = PEAK_SECONDS) -> float:
     """GFLOP/s of the fastest product of two square matrices, on the runtime's device, in its precision and threads.
 
     Equation: 2 n^3 / (10^9 seconds), the largest over n in `SIDES` as far as `budget` seconds allow.
-    Ranges: above 0. On the CPU the seconds are the process's own divided by the threads, so that another program's
-    work does not lower the peak. On a CUDA device in fp32 the products may use TF32 where convolutions may.
+    Ranges: above 0. On the CPU the seconds, the budget's too, are the process's own divided by the threads, so that
+    another program's work does not lower the peak. On a CUDA device in fp32 products may use TF32 where convolutions
+    may.
     Source: Williams, Waterman and Patterson 2009, "Roofline": the measured ceiling takes the place of the vendor's.
     """
     on_cpu = runtime.device.type == "cpu"
@@ -35,21 +36,22 @@ def matmul_peak(runtime: Runtime, budget: float = PEAK_SECONDS) -> float:
         for _ in range(calls):
             torch.mm(a, b)
         runtime.wait()
-        return (clock() - start) / lanes / calls
+        return max((clock() - start) / lanes / calls, 1e-9)
 
-    best, deadline = 0.0, time.perf_counter() + budget
+    best = 0.0
     with runtime.settled(), _products_as_convolutions(runtime.device):
+        tiny = torch.rand(8, 8, device=runtime.device).to(PRECISIONS[runtime.dtype])
+        once(tiny, tiny, 1)  # threads and libraries start here, once a process, which is no part of the budget
+        deadline = clock() / lanes + budget
         for side in SIDES:
             a, b = torch.rand(2, side, side, device=runtime.device).to(PRECISIONS[runtime.dtype])
-            began = time.perf_counter()
-            warm = once(
-                a, b, 1
-            )  # what is slow once (a kernel is chosen, caches fill) counts only where nothing follows
-            left = deadline - time.perf_counter()
-            calls = max(1, min(CALLS, int(left / 4 / max(time.perf_counter() - began, 1e-9))))
-            seconds = warm if left <= 0 else min(warm, once(a, b, calls), once(a, b, calls))
-            best = max(best, 2 * side**3 / max(seconds, 1e-9) / 1e9)
-            if time.perf_counter() + 2 * 8 * seconds > deadline:  # the next side has eight times the work
+            seconds = once(a, b, 1)
+            left = deadline - clock() / lanes
+            if left > 0:
+                calls = max(1, min(CALLS, int(left / 8 / seconds)))
+                seconds = min(seconds, once(a, b, calls), once(a, b, calls))
+            best = max(best, 2 * side**3 / seconds / 1e9)
+            if clock() / lanes + 3 * 8 * seconds > deadline:  # the next side has eight times the work
                 break
     return best
 

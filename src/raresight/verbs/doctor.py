@@ -7,9 +7,13 @@ import platform
 import shutil
 from importlib import metadata, util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("numpy", "scipy", "pandas", "pyarrow", "pydantic", "matplotlib", "pillow", "torch", "torchvision", "timm")
+SECONDS_A_PEAK = 0.2
 
 
 def doctor(path: Path = Path()) -> dict[str, Any]:
@@ -56,9 +60,25 @@ def _torch_rows() -> list[dict[str, Any]]:
     rows.append(
         _row("determinism on the CPU", "bit for bit" if same else "differs", same, "" if same else "set train.threads")
     )
+    rows += _peak_rows(torch.device("cpu"))
     if cuda:
+        rows += _peak_rows(torch.device("cuda"))
         rows.append(_row("determinism on the GPU", "not promised: atomics in backward passes", True, ""))
     return rows
+
+
+def _peak_rows(device: torch.device) -> list[dict[str, Any]]:
+    """The fastest matrix product in each precision: what a run's share of the peak refers to."""
+    import torch
+
+    from raresight.train.peak import matmul_peak
+    from raresight.train.runtime import PRECISIONS, Runtime
+
+    threads = torch.get_num_threads()
+    peaks = {dtype: matmul_peak(Runtime(device, dtype, False, threads), SECONDS_A_PEAK) for dtype in PRECISIONS}
+    where = f"{threads} thread{'s' if threads > 1 else ''}" if device.type == "cpu" else device.type
+    found = ", ".join(f"{dtype} {peak:,.0f} GFLOP/s" for dtype, peak in peaks.items())
+    return [_row(f"matmul peak, {where}", found, True, "")]
 
 
 def _version(name: str) -> str | None:

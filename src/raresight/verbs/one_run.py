@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from raresight.core.arm import Arm
-from raresight.core.files import read_json, write_json, write_text
+from raresight.core.files import read_json, read_jsonl, write_json, write_text
 from raresight.core.predictions import Predictions
 from raresight.core.run import RunFolder
+from raresight.core.speed import speed
 from raresight.verbs.opened import OpenStudy
 from raresight.verbs.predicting import as_predictions, source_of
 from raresight.verbs.training import cases, locked_runtime
@@ -83,7 +84,8 @@ def finish(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     )
     as_predictions(study, study.manifest.take(held), logits, run, "val").save(run.val_predictions)
     write_text(run.done_marker, study.evidence_sha256 + "\n")
-    study.progress.say(f"trained {label(run)}")
+    seen = speed(read_jsonl(run.events))
+    study.progress.say(f"trained {label(run)}" + (f": {seen.words()}" if seen else ""))
 
 
 def is_pooled(study: OpenStudy, run: RunFolder) -> bool:

@@ -9,7 +9,9 @@ from typing import Any
 
 from raresight.core.bundle import FACTS, Bundle
 from raresight.core.errors import DataError
+from raresight.core.files import read_jsonl
 from raresight.core.ledger import openings
+from raresight.core.speed import speed
 from raresight.verbs.audit import audit_stamp
 from raresight.verbs.bundle_results import changed_since
 from raresight.verbs.check import is_current
@@ -30,7 +32,7 @@ class Step:
 
 
 def status(study: OpenStudy) -> dict[str, Any]:
-    """Every step of the line with its state, and `next`: the command that brings the study forward."""
+    """Every step of the line with its state, `next`: the command that brings the study forward, `speed` of each arm."""
     steps = list(_steps(study))
     pending = next((step for step in steps if step.state != "done"), None)
     following = pending.command if pending else ""
@@ -40,7 +42,18 @@ def status(study: OpenStudy) -> dict[str, Any]:
             f"raresight evaluate {study.folder.path} --part test" if frozen else f"raresight freeze {study.folder.path}"
         )
         following += "   (when every choice is made)"
-    return {"steps": [asdict(step) for step in steps], "next": following}
+    return {"steps": [asdict(step) for step in steps], "next": following, "speed": list(_speeds(study))}
+
+
+def _speeds(study: OpenStudy) -> Iterator[dict[str, Any]]:
+    """How fast each arm trained, over all its seeds and folds, in figures and in `words`; heads alone are not told."""
+    if not study.folder.split.exists():
+        return
+    for arm in study.arms:
+        parts = [part for run in study.runs(arm) for part in study.parts(run) if part.events.exists()]
+        seen = speed(event for part in parts for event in read_jsonl(part.events))
+        if seen is not None:
+            yield {"arm": arm.name, **seen.as_dict(), "words": seen.words()}
 
 
 def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
