@@ -18,6 +18,8 @@ from raresight.core.files import replacing, sha256
 from raresight.core.run import RunFolder
 from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import implements
+from raresight.train.ranks import ALONE, Ranks
+from raresight.train.ranks_trouble import other_number
 from raresight.train.runtime import Runtime
 
 # Tensors that decision strategies learned in training travel with the weights under this prefix.
@@ -41,8 +43,8 @@ def save_weights(path: Path, model: nn.Module, stack: Stack) -> None:
     _save(path, model.state_dict(), stack)
 
 
-def load_weights(path: Path, model: nn.Module, stack: Stack) -> None:
-    tensors = load_file(path)
+def load_weights(path: Path, model: nn.Module, stack: Stack, ranks: Ranks = ALONE) -> None:
+    tensors = ranks.first(lambda: load_file(path))
     model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(STRATEGY)})
     _load_strategies(tensors, stack)
 
@@ -113,12 +115,14 @@ def save_resume(
 def load_resume(path: Path, identity: Mapping[str, Any], run: RunFolder) -> dict[str, Any] | None:
     """The state to resume from, or None where there is none.
 
-    Raises: `ConfigError` RS-R44 where the run was begun with other settings, data or runtime, key by key.
+    Raises: `ConfigError` RS-R44 where the run was begun with other settings, data or runtime, key by key, or is to go
+    on with another number of processes; how many of them look at a finished run does not matter.
     """
     if not path.exists():
         return None
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    then = state["identity"]
+    then, identity = dict(state["identity"]), dict(identity)
+    ranks_then, ranks = then.pop("ranks", 1), identity.pop("ranks", 1)
     changed = [key for key in sorted({*then, *identity}) if then.get(key) != identity.get(key)]
     if changed:
         differences = "; ".join(f"{key}: {then.get(key)!r} then, {identity.get(key)!r} now" for key in changed)
@@ -133,6 +137,8 @@ def load_resume(path: Path, identity: Mapping[str, Any], run: RunFolder) -> dict
                 remedy=f"put it back, or give the changed arm a name of its own, such as '{run.arm}_2'",
             )
         )
+    if ranks_then != ranks and not state["finished"]:
+        raise ConfigError(other_number(ranks_then, ranks, run))
     return state
 
 
@@ -146,11 +152,13 @@ def identity_of(
     data_hash: str,
     views: int | None = None,
     source_sha256: str | None = None,
+    ranks: int = 1,
 ) -> dict[str, Any]:
     """Everything that the trained weights depend on, flat; other arms and reporting choices do not appear.
 
     Device, precision, threads and compiling are taken from the lock (`runtime`), not from `study.yaml`. A frozen arm
     also depends on the weights that its features come from, and on how many `views` of an image it saw.
+    Several processes (`ranks`) give batch normalisation a share of the batch each; one process is not written down.
     """
     written = config.model_dump(mode="json")
     sections: dict[str, Any] = {name: written[name] for name in ("image", "model", "train")}
@@ -170,6 +178,8 @@ def identity_of(
     strategies = [repr((spec.name, sorted(spec.settings.items()))) for spec in arm.strategies]
     if arm.frozen is not None:
         identity |= {"frozen": arm.frozen, "views": views, f"weights of {arm.frozen}": source_sha256}
+    if ranks > 1:
+        identity["ranks"] = ranks
     return identity | {"arm": strategies, "study seed": study_seed, "seed": run_seed, "data": data_hash}
 
 

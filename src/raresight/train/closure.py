@@ -8,10 +8,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from raresight.models.backbones import Classifier
 from raresight.strategies.stack import Stack, Stream
 from raresight.strategies.strategy import owners
+from raresight.train.ranks import ALONE, Ranks
 from raresight.train.runtime import Runtime
 
 
@@ -24,6 +26,10 @@ class Closure:
 
     With `accumulate` > 1 the batch passes in so many pieces of nearly equal size, whose gradients add up to those of
     the whole batch (batch normalisation sees a piece at a time).
+
+    Of several ranks each gets the whole batch, passes its own share of the rows through its `replica`, in pieces of its
+    own with `accumulate`, and ends with the gradients, the loss and the `per_case` of the whole batch. Batch
+    normalisation sees a share at a time; its running statistics become their mean over the ranks.
 
     Shapes: `x` `(B, C, H, W)` in [0, 1]; `target` `(B, K)`, NaN where unknown. NaN travels through the mixing, so a
     label mixed from a known and an unknown one is unknown, and is masked only afterwards.
@@ -43,12 +49,15 @@ class Closure:
         stream: Stream,
         model_seed: int,
         accumulate: int = 1,
+        ranks: Ranks = ALONE,
+        replica: DistributedDataParallel | None = None,
     ) -> None:
         self.model, self.stack, self.optimiser, self.runtime = model, stack, optimiser, runtime
         x, target, self.ids = batch
         self.x, self.y = stack.mix_inputs(x, target, stream)
         self.epoch, self.stream, self.model_seed = epoch, stream, model_seed
         self.accumulate = accumulate
+        self.ranks, self.replica = ranks, replica
         self.n_known = self._known(self.y)
         self.mixes_features = bool(owners(stack.strategies, "mix_features"))
         self.seen = self.ids
@@ -61,29 +70,55 @@ class Closure:
         torch.manual_seed(self.model_seed)
         total = torch.zeros((), device=self.x.device)
         seen = []
+        pieces = self._pieces(rows)
         with self._statistics(rows):
-            for piece in self._pieces(rows):
-                part, per_case, ids = self._loss(piece)
-                part.backward()
+            for number, piece in enumerate(pieces, 1):
+                with self._adding_up(last=number == len(pieces)):
+                    part, per_case, ids = self._loss(piece)
+                    (part if self.ranks.alone else part * self.ranks.world).backward()  # a replica takes the mean
                 total += part.detach()
                 seen.append((ids, per_case))
+        self.ranks.sum_(total)
         if self.calls == 0:
             losses = [per_case for _, per_case in seen if per_case is not None]
             self.seen = torch.cat([ids for ids, _ in seen])
             self.per_case = torch.cat(losses) if losses else None
+            if not self.ranks.alone:
+                self._join(rows)
         self.calls += 1
         return total
 
+    def _join(self, rows: Tensor | None) -> None:
+        """After the first call: what the other ranks saw."""
+        shares = [self._within(rows, rank) for rank in range(self.ranks.world)]
+        counts = [len(share) for share in shares]
+        self.seen = self.ids[torch.cat(shares)]
+        if self.per_case is not None:
+            self.per_case = self.ranks.joined(self.per_case, counts)
+        if rows is None:
+            self.ranks.mean_buffers(self.model, counts[self.ranks.rank], len(self.x))
+
+    def _adding_up(self, *, last: bool) -> AbstractContextManager[None]:
+        """Around a piece: the gradients of all pieces travel to the other ranks once, with the last."""
+        return nullcontext() if last or self.replica is None else self.replica.no_sync()
+
     def _statistics(self, rows: Tensor | None) -> AbstractContextManager[None]:
-        if rows is not None:
+        if rows is not None or not len(self._within(None, self.ranks.rank)):
             return running_statistics(self.model)
         return nullcontext() if self.calls == 0 else frozen_statistics(self.model)
 
     def _pieces(self, rows: Tensor | None) -> Sequence[Tensor | None]:
-        if self.accumulate == 1:
+        if self.accumulate == 1 and self.ranks.alone:
             return [rows]
-        every = torch.arange(len(self.x), device=self.x.device) if rows is None else rows
-        return every.tensor_split(min(self.accumulate, len(every)))
+        own = self._within(rows, self.ranks.rank)
+        return own.tensor_split(max(1, min(self.accumulate, len(own))))
+
+    def _within(self, rows: Tensor | None, rank: int) -> Tensor:
+        """Those of `rows` (None: all) that are in a rank's share of the batch."""
+        share = self.ranks.share(len(self.x), rank)
+        if rows is None:
+            return torch.arange(share.start, share.stop, device=self.x.device)
+        return rows[(rows >= share.start) & (rows < share.stop)]
 
     def _known(self, y: Tensor) -> Tensor:
         """What the mean of a loss over these rows divides by: known labels, or rows whose labels are all known."""
@@ -96,19 +131,26 @@ class Closure:
         early = rows is not None and not self.mixes_features
         if early:
             x, y, ids = x[rows], y[rows], ids[rows]
-        self.n_passed += len(x)
-        with self.runtime.autocast():
-            z = self.model.features(self.model.normalise(x))
-        z, y = self.stack.mix_features(z.float(), y, self.stream)
-        n_known = self.n_known
-        if rows is not None and not early:
-            n_known = self._known(y)
-            z, y, ids = z[rows], y[rows], ids[rows]
-        logits = self.model.head(z).float()
+        n_known, n_own = self.n_known, len(x)
+        if not n_own:  # the other ranks wait for the gradients of one without rows: those of a row without labels
+            x, y, ids = self.x[:1], torch.full_like(self.y[:1], torch.nan), self.ids[:1]
+        self.n_passed += n_own
+        if self.replica is not None:
+            logits = self.replica(x)  # no features are mixed: several ranks refuse an arm that does
+        else:
+            with self.runtime.autocast():
+                z = self.model.features(self.model.normalise(x))
+            z, y = self.stack.mix_features(z.float(), y, self.stream)
+            if rows is not None and not early:
+                n_known = self._known(y)
+                z, y, ids = z[rows], y[rows], ids[rows]
+            logits = self.model.head(z).float()
         target, mask = y.nan_to_num(0.0), (~y.isnan()).to(y.dtype)
         total, per_case = self.stack.loss(logits, target, mask, ids, self.epoch, self.model)
         if rows is not None:
             total = total * (self._known(y) / n_known.clamp(min=1))
+        if not n_own:
+            per_case, ids = None if per_case is None else per_case[:0], ids[:0]
         return total, per_case, ids
 
 

@@ -15,6 +15,7 @@ from raresight.core.run import RunFolder
 from raresight.core.seeds import torch_rng
 from raresight.strategies.stack import Stack, Stream
 from raresight.train.batches import Cases, Order
+from raresight.train.ranks import ALONE, Ranks
 from raresight.train.runtime import Runtime
 
 EVALUATIONS = 25  # about the most evaluations of a run, where `evaluate_every` does not say otherwise
@@ -24,7 +25,10 @@ REPRESENTATION = "representation.safetensors"
 
 @dataclass(frozen=True)
 class Course:
-    """One run with all that its phases share. `steps` counts both phases; the last `head_steps` train the head."""
+    """One run with all that its phases share. `steps` counts both phases; the last `head_steps` train the head.
+
+    `ranks`: the processes that train it together; all of them go through the same course.
+    """
 
     run: RunFolder
     stack: Stack
@@ -35,6 +39,7 @@ class Course:
     study_seed: int
     steps: int
     head_steps: int
+    ranks: Ranks = ALONE
 
     def stream(self, *moment: object) -> Stream:
         """Each method's own generator for this moment."""

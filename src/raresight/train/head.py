@@ -5,6 +5,9 @@ Here the network is fixed, so what a batch meets is shorter: rows are drawn (`he
 case weights and penalties act on the head's logits. Epochs go on being counted in passes of the training part:
 `start_epoch` is called at the first step of the phase and at every epoch that begins within it, and the weights are
 asked after it. Mixing, `step` and `after_step` belong to the representation phase and do not act here.
+
+Several ranks extract the features together; then each trains the whole head by itself, all of them alike, which is
+cheaper than telling each other, and rank 0 writes.
 """
 
 from __future__ import annotations
@@ -126,15 +129,16 @@ def _prepare(course: Course, model: Classifier, state: dict[str, Any] | None) ->
         stack.load_state_dict(state["stack"])
         model.load_state_dict(state["model"])
         stack.end_training(model)
-    load_weights(course.run.path / REPRESENTATION, model, stack)
+    load_weights(course.run.path / REPRESENTATION, model, stack, course.ranks)
     model.eval()
-    z = extract(model, course.train, batch, course.runtime)
-    z_val = extract(model, course.val, batch, course.runtime)
+    z = extract(model, course.train, batch, course.runtime, course.ranks)
+    z_val = extract(model, course.val, batch, course.runtime, course.ranks)
     stack.start_head(model, course.stream("head"))
     target, mask = (labels.to(z.device) for labels in course.train.labels())
     ids = torch.arange(len(z), device=z.device)
     synthetic = stack.fit_features(z, target, mask, ids, course.stream("features"))
     if synthetic is not None:
         safe = stack.safety(z, target, mask, ids, synthetic, course.stream("safety"))
-        write_json(course.run.arm_json, read_json(course.run.arm_json) | {"safety": safe})
+        if course.ranks.leads:
+            write_json(course.run.arm_json, read_json(course.run.arm_json) | {"safety": safe})
     return HeadRows(z, target, mask, synthetic), z_val

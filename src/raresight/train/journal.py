@@ -19,6 +19,7 @@ from raresight.models.backbones import Classifier
 from raresight.strategies.stack import Stack
 from raresight.train.checkpoint import Progress, load_resume, save_resume, save_weights
 from raresight.train.predict import probabilities
+from raresight.train.ranks import ALONE, Ranks
 from raresight.train.stopwatch import Stopwatch
 from raresight.train.trouble import not_finite
 
@@ -31,6 +32,7 @@ class Journal:
 
     The order of writing makes a kill harmless at every moment: weights, then events, then the state to resume from.
     A resume forgets events later than its state; the steps it repeats write the same weights and events again.
+    Of several ranks the first alone scores and writes, and hands what it read to the others.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Journal:
         config: StudyConfig,
         identity: Mapping[str, Any],
         on_event: Callable[[dict[str, Any]], None] | None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         self.run, self.stack, self.config = run, stack, config
         self.identity, self.on_event = identity, on_event
         self.progress = Progress()
@@ -54,10 +58,10 @@ class Journal:
 
     def resume(self) -> dict[str, Any] | None:
         """The saved state, after setting progress and events back to it; None for a new run."""
-        state = load_resume(self.run.resume, self.identity, self.run)
+        state = self.ranks.first(lambda: load_resume(self.run.resume, self.identity, self.run))
         if state is not None:
             self.progress = Progress(**state["progress"])
-        if self.run.events.exists():
+        if self.ranks.leads and self.run.events.exists():
             self.events = [row for row in read_jsonl(self.run.events) if row["step"] <= self.progress.step]
         return state
 
@@ -97,6 +101,9 @@ class Journal:
     def evaluated(self, model: Classifier, logits: Tensor, target: Any, best: Path, *, epoch: int, lr: float) -> None:
         """Score validation logits; write weights (called while `model` carries the deployed ones) and the event."""
         progress, settings = self.progress, self.config.train
+        if not self.ranks.leads:
+            progress.loss_sum, progress.loss_count = 0.0, 0
+            return
         kind, costs = self.config.task.kind, self.config.costs.missed
         value = None
         if len(target):
@@ -150,16 +157,21 @@ class Journal:
         if not evaluated and time.monotonic() - self._saved_at < RESUME_SECONDS:
             return
         self.read_losses()
-        save_resume(self.run.resume, self.identity, self.progress, model, optimiser, self.stack)
+        if self.ranks.leads:
+            self._save(model, optimiser, told=evaluated)
         self._saved_at = time.monotonic()
         if evaluated:
-            if self.on_event is not None:
-                self.on_event(self.events[-1])
             self.restart_clocks()
+
+    def _save(self, model: Classifier, optimiser: torch.optim.Optimizer, *, told: bool) -> None:
+        save_resume(self.run.resume, self.identity, self.progress, model, optimiser, self.stack)
+        if told and self.on_event is not None:
+            self.on_event(self.events[-1])
 
     def finish(self) -> None:
         """Mark the training as finished; the optimiser's state is no longer needed."""
-        save_resume(self.run.resume, self.identity, self.progress)
+        if self.ranks.leads:
+            save_resume(self.run.resume, self.identity, self.progress)
 
     def restart_clocks(self) -> None:
         """Speed is measured from here on: what came before (loading, evaluating, saving) was no training."""

@@ -31,6 +31,8 @@ from raresight.train.head import train_head
 from raresight.train.journal import Journal
 from raresight.train.peak import gflop_per_image
 from raresight.train.predict import LABELS, extract, facts_of, logits_of, new_model, steps_of
+from raresight.train.ranks import ALONE, Ranks
+from raresight.train.replica import replica
 from raresight.train.runtime import Runtime, peak_gb
 from raresight.train.schedule import optimiser_for, rate, set_rate
 from raresight.train.statistics import estimated
@@ -52,6 +54,7 @@ def train(
     study_seed: int,
     data_hash: str,
     on_event: Callable[[dict[str, Any]], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train, or go on training, or return at once where the run is trained already.
 
@@ -60,24 +63,33 @@ def train(
     highest validation score, in an arm with a head phase among the evaluations of that phase. `on_event` sees every
     line of `events.jsonl` once it is safely on disk. Unknown labels (NaN) are masked from the loss.
 
+    Called on every one of several `ranks` alike; rank 0 writes. The batch is that of all ranks together.
+
     Raises: `ConfigError` RS-R44 where the run was begun with other settings, RS-R45 where memory or disk runs out,
-    RS-R46 where the loss is not finite.
+    RS-R46 where the loss is not finite, RS-R47 where the ranks' weights differ.
     """
     steps, _ = steps_of(config, len(train))
-    course = Course(run, stack, config, train, val, runtime, study_seed, steps, head_steps_of(stack, config, steps))
-    identity = identity_of(arm, config, runtime, study_seed=study_seed, run_seed=run.seed, data_hash=data_hash)
-    journal = Journal(run, stack, config, identity, on_event)
+    head_steps = head_steps_of(stack, config, steps)
+    course = Course(run, stack, config, train, val, runtime, study_seed, steps, head_steps, ranks)
+    identity = identity_of(
+        arm, config, runtime, study_seed=study_seed, run_seed=run.seed, data_hash=data_hash, ranks=ranks.world
+    )
+    journal = Journal(run, stack, config, identity, on_event, ranks)
     target, mask = train.labels()
     with runtime.settled(), named_trouble(config):
-        sweep(run.path)
+        ranks.first(lambda: sweep(run.path))
         state = journal.resume()
         stack.fit(facts_of(target, mask, config))
         if state is not None and state["finished"]:
             return
+        # rank 0's weights become those of the others with the first step: they need not fetch any
         model = new_model(
-            config, runtime, rng_seed=derive(study_seed, run.seed, "model"), random_weights=state is not None
+            config,
+            runtime,
+            rng_seed=derive(study_seed, run.seed, "model"),
+            random_weights=state is not None or not ranks.leads,
         )
-        if state is None:
+        if state is None and ranks.leads:
             save_labels(run.path / LABELS, target, mask)
             _describe(course, arm, model)
         if journal.progress.phase == "representation":
@@ -86,11 +98,13 @@ def train(
             state = None
         if course.head_steps:
             train_head(course, model, journal, state)
-            # Feature oversampling knows the prior that it makes only once it has seen the features.
-            write_json(run.arm_json, read_json(run.arm_json) | _implied(course))
-        write_json(run.env, read_json(run.env) | {"peak_gb": peak_gb()})
-        journal.finish()
-        (run.path / REPRESENTATION).unlink(missing_ok=True)
+        if ranks.leads:
+            if course.head_steps:
+                # Feature oversampling knows the prior that it makes only once it has seen the features.
+                write_json(run.arm_json, read_json(run.arm_json) | _implied(course))
+            write_json(run.env, read_json(run.env) | {"peak_gb": peak_gb()})
+            journal.finish()
+            (run.path / REPRESENTATION).unlink(missing_ok=True)
 
 
 def train_representation(course: Course, model: Classifier, journal: Journal, state: dict[str, Any] | None) -> None:
@@ -112,7 +126,8 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
         optimiser.load_state_dict(state["optimiser"])
         stack.load_state_dict(state["stack"])
 
-    compiled(model, runtime, n_cases=len(course.train), calls=order.per_epoch * settings.accumulate)
+    calls = order.per_epoch * settings.accumulate * course.ranks.world
+    compiled(model, runtime, n_cases=len(course.train), calls=calls)
     model.train()
     journal.restart_clocks()
     for step in range(journal.progress.step, steps):
@@ -126,8 +141,10 @@ def train_representation(course: Course, model: Classifier, journal: Journal, st
         due = (step + 1) % interval == 0 or step + 1 == steps
         if due:
             journal.read_losses()
+            course.ranks.require_equal(model)
             with stack.deployed(model), stepper.statistics():
-                logits = logits_of(model, extract(model, course.val, settings.batch, runtime))
+                course.ranks.lead_buffers(model)
+                logits = logits_of(model, extract(model, course.val, settings.batch, runtime, course.ranks))
                 journal.evaluated(model, logits, course.val.target, best, epoch=epoch, lr=lr)
             model.train()
         journal.save(model, optimiser, evaluated=due)
@@ -143,10 +160,12 @@ class Stepper:
         self.course, self.model, self.optimiser, self.order = course, model, optimiser, order
         self.images = Images(course.train, course.runtime)
         self.target = torch.from_numpy(np.array(course.train.target, dtype=np.float32)).to(course.runtime.device)
+        self.replica = replica(model, course.runtime, course.ranks)
 
     def __call__(self, step: int) -> tuple[Tensor, int, Stopwatch, int]:
         course, stack = self.course, self.course.stack
         waiting = Stopwatch(course.runtime.device)
+        seeds, rank = (course.study_seed, course.run.seed), course.ranks.rank
         rows = self.order.rows(step)
         x = self.images(rows)
         ids = torch.from_numpy(rows).to(x.device)
@@ -159,8 +178,10 @@ class Stepper:
             (x, target, ids),
             epoch=self.order.epoch(step),
             stream=course.stream(step),
-            model_seed=derive(course.study_seed, course.run.seed, "model", step),
+            model_seed=derive(*seeds, "model", step, *([rank] if rank else [])),  # dropout of a rank's own rows
             accumulate=course.config.train.accumulate,
+            ranks=course.ranks,
+            replica=self.replica,
         )
         waiting.stop()  # images are gathered, on the device, and changed as the arm's input methods say
         known = (~target.isnan()).float()
@@ -197,9 +218,9 @@ def _describe(course: Course, arm: Arm, model: Classifier) -> None:
             "weights": model.weights,
         },
     )
+    counts = {"n_train": len(course.train), "n_val": len(course.val), "ranks": course.ranks.world}
     work = gflop_per_image(model, channels=config.image.channels, size=config.image.size)
     speed = {"gflop_per_image": work, "peak_gflops": course.runtime.peak_gflops}
-    counts = {"n_train": len(course.train), "n_val": len(course.val)}
     write_json(run.env, course.runtime.described() | counts | speed)
 
 

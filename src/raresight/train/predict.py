@@ -19,6 +19,7 @@ from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import Facts
 from raresight.train.batches import Cases, Images
 from raresight.train.checkpoint import load_head, load_labels, load_network, load_weights
+from raresight.train.ranks import ALONE, Ranks
 from raresight.train.runtime import Runtime
 from raresight.train.trouble import named_trouble
 
@@ -148,20 +149,27 @@ def facts_of(target: Tensor, mask: Tensor, config: StudyConfig) -> Facts:
     return Facts(task.kind, task.classes, target, mask, steps=steps, epochs=epochs, preset=config.image.preset)
 
 
-def extract(model: Classifier, cases: Cases, batch: int, runtime: Runtime) -> Tensor:
-    """Pooled features `(N, F)` float32 on the device: evaluation mode, no augmentation, gradients off."""
+def extract(model: Classifier, cases: Cases, batch: int, runtime: Runtime, ranks: Ranks = ALONE) -> Tensor:
+    """Pooled features `(N, F)` float32 on the device: evaluation mode, no augmentation, gradients off.
+
+    Several ranks deal the batches out among themselves, the very batches that one process makes, and each answers with
+    all features.
+    """
     images = Images(cases, runtime, resident=False)
     was_training = model.training
     model.eval()
     parts = [torch.empty(0, model.head.in_features, device=runtime.device)]
+    starts = range(0, len(cases), batch)
+    dealt = [ranks.share(len(starts), rank) for rank in range(ranks.world)]
     with torch.no_grad():
-        for start in range(0, len(cases), batch):
+        for start in starts[dealt[ranks.rank].start : dealt[ranks.rank].stop]:
             x = model.normalise(images(np.arange(start, min(start + batch, len(cases)))))
             with runtime.autocast():
                 z = model.features(x)
             parts.append(z.float())
     model.train(was_training)
-    return torch.cat(parts)
+    counts = [min(part.stop * batch, len(cases)) - min(part.start * batch, len(cases)) for part in dealt]
+    return ranks.joined(torch.cat(parts), counts)
 
 
 def logits_of(model: Classifier, features: Tensor) -> Tensor:

@@ -49,11 +49,21 @@ def choose(study: OpenStudy) -> dict[str, Any]:
     baseline = _baseline(study)
     for arm in tuned:
         _refuse_idle_lists(study, arm)
-    seeds = _seeds_then(study)
-    if seeds and stamped(study.folder.choices, _stamp(study, tuned, baseline, seeds)):
+    if study.ranks.first(lambda: _stands(study, tuned, baseline)):
         return read_json(study.folder.choices)
     for run in study.runs(baseline):
         train_run(study, baseline, run)
+    return study.ranks.first(lambda: _choose(study, tuned, baseline))
+
+
+def _stands(study: OpenStudy, tuned: Sequence[Arm], baseline: Arm) -> bool:
+    """Whether today's file was made among these candidates, on these features."""
+    seeds = _seeds_then(study)
+    return bool(seeds) and stamped(study.folder.choices, _stamp(study, tuned, baseline, seeds or []))
+
+
+def _choose(study: OpenStudy, tuned: Sequence[Arm], baseline: Arm) -> dict[str, Any]:
+    """Try all candidates as heads, and write what was chosen."""
     seeds = list(study.config.seeds)
     budget = max(len(arm.candidates) for arm in tuned) * len(seeds)
     tries = [

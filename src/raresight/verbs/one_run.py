@@ -18,11 +18,11 @@ from raresight.verbs.training import cases, locked_runtime
 
 def train_run(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     """Train a whole network for this arm and seed, one for each fold where there are folds."""
-    pooled_before = is_pooled(study, run)
+    pooled_before = study.ranks.first(lambda: is_pooled(study, run))
     for part in study.parts(run):
         _train_part(study, arm, part)
     if study.folds.n_folds and not pooled_before:
-        pool(study, run)
+        study.ranks.first(lambda: pool(study, run))
 
 
 def _train_part(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
@@ -32,7 +32,8 @@ def _train_part(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
     config = study.config.for_arm(arm)
     training = study.folds.rows(study.manifest, "train", run.fold)
     held = study.folds.rows(study.manifest, "val", run.fold)
-    forget_removed(run)
+    study.ranks.first(lambda: forget_removed(run))
+    runtime = locked_runtime(study)
     with study.progress.bar(label(run)) as advance:
 
         def follow(event: dict[str, Any]) -> None:
@@ -45,12 +46,13 @@ def _train_part(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
             config,
             cases(study, training),
             cases(study, held),
-            locked_runtime(study),
+            runtime,
             study_seed=config.split.seed,
             data_hash=study.data_sha256,
             on_event=follow,
+            ranks=study.ranks,
         )
-    finish(study, arm, run)
+    study.ranks.first(lambda: finish(study, arm, run))
 
 
 def label(run: RunFolder) -> str:

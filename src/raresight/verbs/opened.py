@@ -19,6 +19,7 @@ from raresight.core.predictions import Predictions
 from raresight.core.progress import Silent
 from raresight.core.run import RunFolder, StudyFolder
 from raresight.core.task import Task
+from raresight.train.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from raresight.data.cache import Cache
@@ -30,11 +31,15 @@ FIRST_ROW = 2  # rows of a table are counted as an editor shows them: 1 is the h
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """What every verb starts from. Reading happens on first use; nothing here writes."""
+    """What every verb starts from. Reading happens on first use; nothing here writes.
+
+    `ranks`: the processes that train it together where torchrun started several.
+    """
 
     folder: StudyFolder
     config: StudyConfig
     progress: Silent = field(default_factory=Silent)
+    ranks: Ranks = ALONE
 
     @classmethod
     def open(cls, path: Path, progress: Silent | None = None) -> OpenStudy:

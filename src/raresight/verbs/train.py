@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from raresight.core.arm import Arm
 from raresight.core.errors import ConfigError, Problem, listed, nearest
+from raresight.core.progress import Silent
 from raresight.core.run import RunFolder
+from raresight.train.ranks import Ranks
+from raresight.train.ranks_trouble import refuse_small
 from raresight.verbs.check import require_subgroups
 from raresight.verbs.choose import choose
 from raresight.verbs.frozen import train_heads
@@ -17,6 +21,7 @@ from raresight.verbs.opened import OpenStudy
 from raresight.verbs.outside import bring_in
 from raresight.verbs.predicting import as_predictions
 from raresight.verbs.strict import upside_down
+from raresight.verbs.training import locked_runtime
 from raresight.verbs.tune import units
 
 
@@ -29,18 +34,40 @@ def train(study: OpenStudy, *, arms: Sequence[str] = (), seeds: Sequence[int] = 
 
     Raises: `ConfigError` for an unknown arm or seed, a missing package, settings that differ from those a run was
     begun with, a check or split that is out of date; `DataError` for decision units of two labels.
+    Under torchrun also `ConfigError` RS-C34 and RS-C35 for what several processes cannot train, RS-R45 where they do
+    not share the folder or lack devices, RS-R47 where one of them is gone.
     """
+    ranks = Ranks.join()
+    with ranks.watched():
+        return _train(study if ranks.alone else _shared(study, ranks), arms, seeds)
+
+
+def _shared(study: OpenStudy, ranks: Ranks) -> OpenStudy:
+    """The study as one of several processes has it."""
+    ranks.require_shared(study.folder.path)
+    study = replace(study, ranks=ranks, progress=study.progress if ranks.leads else Silent())
+    refuse_small(study.config.train.batch, ranks.world)
+    return study
+
+
+def _train(study: OpenStudy, arms: Sequence[str], seeds: Sequence[int]) -> list[RunFolder]:
     runs = asked(study, arms, seeds)
+    if not study.ranks.alone:
+        study.ranks.serve(locked_runtime(study).device)
     if any(arm.has_grid for arm in needed(study, [arm for arm, _ in runs])):
         choose(study)
     runs = [(study.resolved(arm), run) for arm, run in runs]
     for arm, run in runs:
         if arm.predictions is not None:
-            bring_in(study, arm, run)
+            _bring_in(study, arm, run)
         elif arm.frozen is None:
             train_run(study, arm, run)
     _train_frozen(study, [(arm, run) for arm, run in runs if arm.frozen is not None])
     return [run for _, run in runs]
+
+
+def _bring_in(study: OpenStudy, arm: Arm, run: RunFolder) -> None:
+    study.ranks.first(lambda: bring_in(study, arm, run))
 
 
 def asked(study: OpenStudy, arms: Sequence[str], seeds: Sequence[int]) -> list[tuple[Arm, RunFolder]]:
@@ -74,7 +101,12 @@ def _train_frozen(study: OpenStudy, heads: Sequence[tuple[Arm, RunFolder]]) -> N
         if not source.done:
             study.progress.say(f"{together[0][0].name} stands on the features of {name}, which is trained first")
         train_run(study, sources[name], source)
-        train_heads(study, sources[name], source, together)
+        _train_heads(study, sources[name], source, together)
+
+
+def _train_heads(study: OpenStudy, arm: Arm, source: RunFolder, heads: Sequence[tuple[Arm, RunFolder]]) -> None:
+    """Heads train in seconds: of several processes the first does it."""
+    study.ranks.first(lambda: train_heads(study, arm, source, heads))
 
 
 def _refuse_unbuildable(study: OpenStudy, arm: Arm) -> None:
@@ -88,6 +120,10 @@ def _refuse_unbuildable(study: OpenStudy, arm: Arm) -> None:
         stack = build(candidate, study.task)
         if arm.frozen is not None:
             refuse_idle(arm, stack)
+        elif study.config.train.accumulate > 1:
+            stack.refuse_pieces(f"train.accumulate: {study.config.train.accumulate}")
+        elif not study.ranks.alone:
+            stack.refuse_pieces(f"{study.ranks.world} processes")
 
 
 def require_current(study: OpenStudy) -> None:

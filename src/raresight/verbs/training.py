@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 def locked_runtime(study: OpenStudy) -> Runtime:
     """The runtime that the study's first run chose; `lock.json` keeps it for all arms, resumes and workers."""
     need("torch", extra="train", feature="training")
-    from raresight import __version__
-    from raresight.train.probe import probe
     from raresight.train.runtime import Runtime
 
+    return Runtime.from_lock(study.ranks.first(lambda: _locked(study)))
+
+
+def _locked(study: OpenStudy) -> dict[str, Any]:
+    from raresight import __version__
+    from raresight.train.probe import probe
+
     if study.folder.lock.exists():
-        return Runtime.from_lock(read_json(study.folder.lock)["runtime"])
+        locked: dict[str, Any] = read_json(study.folder.lock)["runtime"]
+        return locked
     study.progress.say("choosing the fastest safe settings for this machine")
     fold = 0 if study.folds.n_folds else None
     runtime = probe(study.config, study.task, n_cases=len(study.folds.rows(study.manifest, "train", fold)))
@@ -32,7 +38,7 @@ def locked_runtime(study: OpenStudy) -> Runtime:
         study.folder.lock,
         {"raresight": __version__, "study_seed": study.config.split.seed, "runtime": runtime, "sha256": hashes},
     )
-    return Runtime.from_lock(runtime)
+    return runtime
 
 
 def cases(study: OpenStudy, rows: np.ndarray) -> Cases:

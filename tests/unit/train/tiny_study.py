@@ -21,6 +21,7 @@ from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import Strategy, SyntheticRows
 from raresight.train.loop import Cases, train
 from raresight.train.predict import predict
+from raresight.train.ranks import ALONE, Ranks
 from raresight.train.runtime import Runtime
 
 CLASSES = ["common", "rare", "other"]
@@ -143,6 +144,7 @@ class Bench:
     val_cases: Cases
     runtime: Runtime = CPU
     data_hash: str = "data"
+    ranks: Ranks = ALONE
 
     def with_train(self, **changes: Any) -> Bench:
         return replace(
@@ -167,6 +169,7 @@ class Bench:
             study_seed=1,
             data_hash=self.data_hash,
             on_event=on_event,
+            ranks=self.ranks,
         )
         return run
 
