@@ -15,7 +15,9 @@ import typer
 from raresight import cli_deploy, cli_train
 from raresight.cli_output import answer as _answer
 from raresight.cli_output import progress as _progress
+from raresight.cli_output import refuse_several, trouble
 from raresight.cli_output import say as _say
+from raresight.core.launched import silent
 
 app = typer.Typer(
     name="raresight",
@@ -359,13 +361,14 @@ def main() -> None:
     from raresight.core.errors import RaresightError
 
     try:
+        refuse_several(sys.argv[1:])
         app()
     except RaresightError as error:
-        for problem in error.problems:
-            _say(str(problem))
+        trouble(*map(str, error.problems))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        _say("interrupted; the same command goes on where it was left")
+        if not silent():
+            _say("interrupted; the same command goes on where it was left")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -373,7 +376,7 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("RARESIGHT_DEBUG"):
             raise
-        _say(
+        trouble(
             f"a bug of ours: {type(error).__name__}: {error}\n    set RARESIGHT_DEBUG=1 for the traceback and report it"
         )
         sys.exit(1)
