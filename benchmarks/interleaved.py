@@ -7,6 +7,7 @@ its memory); elsewhere it is wall time, with the device waited for.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,17 @@ class Turn:
 
 
 def interleave(turns: Mapping[str, Turn], rounds: int, runtime: Runtime) -> dict[str, list[float]]:
-    """Seconds of a call, per variant and round; every round begins with another variant, one more round warms up."""
+    """Seconds of a call, per variant and round; every round has an order of its own, and one more warms up.
+
+    The orders are drawn (seed 0) rather than rotated: what a variant leaves in the caches would else always meet the
+    same neighbour.
+    """
     clock = time.process_time if runtime.device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in turns}
-    names = list(turns)
+    names, rng = list(turns), random.Random(0)
     for turn in range(rounds + 1):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+        rng.shuffle(names)
+        for name in names:
             runtime.wait()
             start = clock()
             for _ in range(turns[name].steps):
