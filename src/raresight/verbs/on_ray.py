@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -50,10 +51,12 @@ def _joined(ray: Any, study: OpenStudy, address: str | None) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     of_ours = {"include_dashboard": False} if address == "local" else {}
     try:
+        _knock(address)
         ray.init(address, log_to_driver=False, logging_level="error", **of_ours)
-    except (ConnectionError, RuntimeError, ValueError) as cause:
+    except (OSError, RuntimeError, ValueError) as cause:
+        reason = str(cause).split("\n", maxsplit=1)[0]
         raise _refused(
-            f"no Ray cluster can be joined at '{address}': {str(cause).splitlines()[0]}",
+            f"no Ray cluster can be joined at '{address}': {reason}",
             "the jobs have nowhere to go",
             "on this machine: `ray start --head`, or `ray start --address HOST:6379` to join the head's; "
             "all machines need the same Python and Ray",
@@ -63,6 +66,13 @@ def _joined(ray: Any, study: OpenStudy, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise at once where nobody listens: Ray would try for minutes."""
+    if address not in ("local", "auto") and "://" not in address:
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:
