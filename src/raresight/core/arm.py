@@ -64,7 +64,9 @@ class Arm:
         network: dict[str, str] = {}
         budgets: list[int] = []
         for entry in written:
-            if isinstance(entry, str) and entry not in NETWORK:
+            if entry == "budget":
+                budgets.append(_budget(name, None))
+            elif isinstance(entry, str) and entry not in NETWORK:
                 specs.append(StrategySpec(entry))
             elif isinstance(entry, dict) and len(entry) == 1:
                 ((method, settings),) = entry.items()
@@ -193,7 +195,8 @@ def _network(arm: str, entry: str, given: Any, already: Mapping[str, str]) -> st
 def _budget(arm: str, given: Any) -> int:
     if isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= MOST_BUDGET:
         return given
-    found = f"budget: {given!r} is not a whole number from 1 to {MOST_BUDGET}"
+    wrong = "'budget' without a number: it takes" if given is None else f"budget: {given!r} is not"
+    found = f"{wrong} a whole number from 1 to {MOST_BUDGET}"
     why = "it says how many times the study's optimiser steps this arm trains"
     raise _wrong(arm, "budget", "RS-C34", found, why, "write {budget: 2} for twice the steps")
 

@@ -105,6 +105,62 @@ def test_the_settings_of_an_arm_have_its_network() -> None:
     assert config.for_arm(config.parsed_arms[1]).train == config.train
 
 
+def test_a_budget_is_how_many_times_the_study_s_steps_an_arm_trains() -> None:
+    arms = {"baseline": [], "twice": [{"budget": 2}, "ema"], "once": [{"budget": 1}], "most": [{"budget": 100}]}
+    task = {"kind": "exclusive", "classes": ["a", "b"]}
+    config = parse_config({"task": task, "train": {"epochs": 30, "warmup": 0.1}, "arms": arms})
+    by_name = {arm.name: arm for arm in config.parsed_arms}
+    assert {name: arm.budget for name, arm in by_name.items()} == {"baseline": 1, "twice": 2, "once": 1, "most": 100}
+    assert by_name["twice"].strategies == (StrategySpec("ema"),)
+    assert (by_name["twice"].as_dict()["budget"], "budget" in by_name["once"].as_dict()) == (2, False)
+    trains = {name: config.for_arm(arm).train for name, arm in by_name.items()}
+    assert {name: (t.epochs, t.steps) for name, t in trains.items()} == {
+        "baseline": (30, None),
+        "twice": (60, None),
+        "once": (30, None),
+        "most": (3000, None),
+    }
+    assert trains["twice"] == config.train.model_copy(update={"epochs": 60})  # warm-up is a share, and stays one
+    counted = parse_config({"task": task, "train": {"epochs": 30, "steps": 500}, "arms": arms})
+    found = counted.for_arm(by_name["twice"]).train
+    assert (found.steps, found.epochs) == (1000, 60)
+    assert counted.for_arm(by_name["once"]) is counted
+
+
+def test_a_budget_goes_with_a_network_of_the_arm_s_own() -> None:
+    arms = {"big": ["focal", {"budget": 3}, {"backbone": "resnet50"}], "heads": [{"frozen": "big"}]}
+    config = parse_config({"task": {"kind": "exclusive", "classes": ["a", "b"]}, "arms": arms})
+    big, heads = (config.for_arm(arm) for arm in config.parsed_arms)
+    assert (big.model.backbone, big.train.epochs) == ("resnet50", 90)
+    assert (heads.model.backbone, heads.train.epochs) == ("resnet50", 30)  # the budget was the network's
+
+
+@pytest.mark.parametrize(
+    ("written", "code", "words"),
+    [
+        ([{"budget": 0}], "RS-C34", "budget: 0 is not a whole number from 1 to 100"),
+        ([{"budget": 101}], "RS-C34", "budget: 101 is not"),
+        ([{"budget": -1}], "RS-C34", "budget: -1 is not"),
+        ([{"budget": 1.5}], "RS-C34", "budget: 1.5 is not"),
+        ([{"budget": 2.0}], "RS-C34", "budget: 2.0 is not"),
+        ([{"budget": True}], "RS-C34", "budget: True is not"),
+        ([{"budget": "two"}], "RS-C34", "budget: 'two' is not"),
+        ([{"budget": [1, 2]}], "RS-C34", r"budget: \[1, 2\] is not"),
+        (["budget"], "RS-C34", "'budget' without a number"),
+        ([{"budget": None}], "RS-C34", "'budget' without a number"),
+        ([{"budget": 2}, {"budget": 2}], "RS-C35", "'budget' stands twice"),
+        ([{"budget": 1}, "ema", {"budget": 3}], "RS-C35", "'budget' stands twice"),
+        ([{"budget": 2}, {"frozen": "baseline"}], "RS-C35", "'frozen' and 'budget' stand together"),
+        ([{"frozen": "baseline"}, {"budget": 1}], "RS-C35", "'frozen' and 'budget' stand together"),
+    ],
+)
+def test_a_budget_written_wrongly_is_refused(written: list, code: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        Arm.parse("mine", written)
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.column) == (code, "arms.mine.budget")
+
+
 def test_a_list_is_a_grid_whose_last_list_moves_fastest() -> None:
     arm = Arm.parse("mine", ["ema", {"focal": {"gamma": [1, 2]}}, {"logit_adjustment": {"tau": [0.5, 1.0]}}])
     assert arm.has_grid and not Arm.parse("plain", ["ema", {"focal": {"gamma": 2}}]).has_grid

@@ -243,6 +243,8 @@ def head_alone(
         optimiser.zero_grad()
         loss, per_case = stack.loss(model.head(batch), y.nan_to_num(0.0), known, case[rows], epoch, model)
         loss.backward()
+        if settings.clip is not None:
+            torch.nn.utils.clip_grad_norm_(model.head.parameters(), settings.clip)
         optimiser.step()
         if per_case is not None:
             real = rows < views * n
@@ -311,6 +313,18 @@ def test_eight_methods_by_four_seeds_equal_the_heads_trained_alone(kind: str, vi
         (different["baseline"] - different[name]).abs().max() > 1e-3
         for name in set(METHODS) - {"baseline", "logit_adjustment"}
     )
+
+
+@pytest.mark.parametrize(("kind", "optimiser"), [("exclusive", "sgd"), ("independent", "adamw")])
+def test_clipping_shortens_each_head_s_gradient_by_itself(kind: str, optimiser: str) -> None:
+    """The limit binds for some heads in some steps alone: one norm over all heads would couple them."""
+    config, table = study(kind, optimiser=optimiser, clip=0.3), table_of(kind)
+    heads = trained(jobs_of(METHODS, range(2), table, config), config)
+    for head in heads:
+        assert_alone(head, METHODS, table, config)
+    free = study(kind, optimiser=optimiser)
+    unclipped = trained(jobs_of(METHODS, range(2), table, free), free)
+    assert all((a.weight - b.weight).abs().max() > 1e-4 for a, b in zip(heads, unclipped, strict=True))
 
 
 SPECIAL: dict[str, list[Any]] = {
