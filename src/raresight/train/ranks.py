@@ -22,6 +22,7 @@ from raresight.core.errors import ConfigError, Problem, RaresightError
 from raresight.core.extras import need
 from raresight.core.files import write_text
 from raresight.core.launched import launched
+from raresight.train.meeting import meeting
 from raresight.train.ranks_trouble import drifted, not_enough, not_shared, told
 
 if TYPE_CHECKING:
@@ -58,10 +59,13 @@ class Ranks:
             return ALONE
         need("torch", extra="train", feature="training")
         import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
 
         if not dist.is_initialized():
             with told(place.world):
-                dist.init_process_group("gloo", timeout=TASK)
+                store, rank, world = next(rendezvous("env://", place.rank, place.world, timeout=TASK))
+                store = dist.PrefixStore(meeting(store, rank, world), store)
+                dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=TASK)
             atexit.register(_leave)
         return cls(place.rank, place.world)
 

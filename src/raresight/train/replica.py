@@ -34,15 +34,17 @@ class Forward(nn.Module):
 
 
 def replica(model: Classifier, runtime: Runtime, ranks: Ranks) -> DistributedDataParallel | None:
-    """The network for this rank's share of a batch, with rank 0's weights on every rank; None where one works alone.
+    """The network for this rank's share of a batch, as rank 0 has it to the last buffer; None where one works alone.
 
     Buffers stay this rank's own within a step; `Ranks.mean_buffers` joins them.
     """
     if ranks.alone:
         return None
-    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # costs a copy, no more
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # a newer name for `broadcast_buffers`, unknown to older torch
-        return DistributedDataParallel(
+        copy = DistributedDataParallel(
             Forward(model, runtime), process_group=ranks.group, broadcast_buffers=False, find_unused_parameters=True
         )
+    ranks.lead_buffers(model)
+    return copy

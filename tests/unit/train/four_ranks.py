@@ -178,6 +178,16 @@ def evaluated(ranks: Ranks) -> Tensor:
     return extract(network(batch_normalised), make_cases(21, 1), 4, CPU, ranks)
 
 
+def copied(ranks: Ranks) -> Tensor:
+    """All weights and buffers of a network that is another one on every rank, once they share it."""
+    model = network(batch_normalised)
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.add_(ranks.rank)  # of rank 0: 0
+    replica(model, CPU, ranks)
+    return torch.cat([tensor.detach().double().flatten() for tensor in (*model.parameters(), *model.buffers())])
+
+
 def refused(action: Callable[[], Any]) -> str:
     try:
         action()
@@ -224,12 +234,12 @@ def work(rank: int, port: int, folder: Path) -> None:
         here.mkdir(exist_ok=True)
         ranks = Ranks(rank, world, group=group, waiting=group)
         result: dict[str, Any] = {name: scene(ranks) for name, scene in SCENES.items()}
-        result |= {"features": evaluated(ranks), **_agreements(ranks, here)}
+        result |= {"features": evaluated(ranks), "copied": copied(ranks), **_agreements(ranks, here)}
         result |= {name: trained(here / name, ranks, name) for name in ("test_convnext", "test_resnet")}
         torch.save(result, here / f"rank {rank}.pt")
     if rank == 0:
         alone: dict[str, Any] = {name: scene(ALONE) for name, scene in SCENES.items()}
-        alone |= {"features": evaluated(ALONE)}
+        alone |= {"features": evaluated(ALONE), "copied": copied(ALONE)}
         alone |= {name: trained(folder / "alone" / name, ALONE, name) for name in ("test_convnext", "test_resnet")}
         torch.save(alone, folder / "alone.pt")
     dist.barrier()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from raresight.core.errors import ConfigError
 from raresight.core.launched import launched, silent
 from raresight.core.run import RunFolder
 from raresight.train.checkpoint import Progress, load_resume, save_resume
+from raresight.train.meeting import meeting
 from raresight.train.ranks import ALONE, Ranks
 from raresight.train.ranks_trouble import refuse_small
 
@@ -97,6 +99,13 @@ def test_metrics_of_equal_weights_are_exactly_equal(ran: Path, world: int) -> No
         assert torch.equal(rank["features"], alone(ran)["features"])
 
 
+@pytest.mark.parametrize("world", WORLDS)
+def test_training_begins_from_rank_0s_weights_and_buffers(ran: Path, world: int) -> None:
+    """The others need not fetch published weights: statistics of batch normalisation come with them."""
+    for rank in told(ran, world):
+        assert torch.equal(rank["copied"], alone(ran)["copied"])
+
+
 @pytest.mark.parametrize("backbone", ["test_convnext", "test_resnet"])
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_run_draws_the_samples_of_one_process(ran: Path, world: int, backbone: str) -> None:
@@ -144,6 +153,19 @@ def test_a_rank_that_is_gone_is_told_with_the_way_to_go_on(ran: Path) -> None:
     for rank in range(3):
         said = (ran / f"lost {rank}").read_text(encoding="utf-8")
         assert "RS-R47" in said and "one of the 4 processes is gone" in said and "same torchrun command" in said
+
+
+def test_processes_that_are_started_again_do_not_meet_those_that_died() -> None:
+    """The store still holds the words of a start before; twice in a row, the name is another one."""
+    store = torch.distributed.HashStore()
+    names = []
+    for _ in range(2):
+        with ThreadPoolExecutor(3) as pool:
+            late = [pool.submit(meeting, store, rank, 3) for rank in (0, 2, 1)]
+            together = {future.result(timeout=60) for future in late}
+        assert len(together) == 1
+        names += together
+    assert names[0] != names[1]
 
 
 @pytest.mark.parametrize(
