@@ -83,7 +83,7 @@ def test_an_older_lock_still_opens() -> None:
 @pytest.mark.parametrize("written", ["auto", True, False])
 def test_only_a_compiled_run_has_another_identity(bench: Bench, written: Any) -> None:
     config = bench.with_train(compile=written).config
-    about = {"study_seed": 1, "run_seed": 0, "data_hash": "data"}
+    about: dict[str, Any] = {"study_seed": 1, "run_seed": 0, "data_hash": "data"}
     eager = identity_of(Arm.parse("arm", []), config, CPU, **about)
     assert not any("compile" in key for key in eager)
     now = identity_of(Arm.parse("arm", []), config, replace(CPU, compile=True), **about)
