@@ -27,8 +27,8 @@ from raresight.data.cache_store import COLUMNS, Partial, Stored, alone
 from raresight.data.disk import full_disk, writing
 from raresight.data.transforms import UndecodableError
 
-_FORMAT = 1
-"""Raise this number whenever decoding or resizing gives other pixels: every cache is then built anew."""
+_FORMAT = 2
+"""Raise this number whenever decoding, resizing or hashing gives something else: every cache is then built anew."""
 _STRETCH = 128
 _WHY_CHANGED = {
     "alpha": "transparency was dropped; what it hid is now visible",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raresight.data.transforms import Picture, UndecodableError, bits, decode, from_array, resize, unreadable
+from raresight.data.transforms import UndecodableError, bits, decode, from_array, resize, unreadable
 
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<array>[^\[\]]+)\[(?P<index>\d+)\]$")
 FACTS = ("file_sha256", "pixel_hash", "dhash", "width", "height")
@@ -116,22 +116,22 @@ class Sources:
 def prepare(row: Row, content: bytes | np.ndarray, *, size: int, channels: int, dtype: np.dtype) -> Row:
     """Decode `content` into `row`: pixels, checksum and facts. Raises: UndecodableError.
 
-    `pixel_hash` is taken from the decoded pixels before the resize, so two files with the same picture share it
-    whatever their bytes; a large JPEG counts as decoded at its reduced scale.
+    `pixel_hash` is taken from the resized pixels and the size of the picture: two files share it where the network
+    would see the same, whatever their bytes.
     """
     if isinstance(content, bytes):
         picture = decode(content, channels=channels, at_least=size, name=row.image)
     else:
         picture = from_array(content, channels)
-    row.pixel_hash, row.dhash = pixel_hash(picture), dhash(picture.pixels)
     row.width, row.height, row.changed = picture.width, picture.height, ";".join(picture.changed)
-    pixels = resize(picture.pixels, size)
+    pixels = resize(picture.content, size)
     if pixels.dtype.itemsize > dtype.itemsize:
         raise _deeper()
     if pixels.dtype != dtype:  # an 8-bit picture among 16-bit ones: white stays white
         pixels = pixels.astype(dtype) * dtype.type(257)
     row.pixels = np.ascontiguousarray(pixels)
     row.checksum = zlib.crc32(row.pixels.data)
+    row.pixel_hash, row.dhash = pixel_hash(row.pixels, picture.width, picture.height), dhash(picture.content)
     return row
 
 
@@ -153,22 +153,23 @@ def content_hash(content: bytes | np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def pixel_hash(picture: Picture) -> str:
-    """128-bit hash of the decoded pixels, their dtype and the picture's size."""
-    about = f"{picture.pixels.dtype.str}{picture.pixels.shape}{picture.width}x{picture.height}"
+def pixel_hash(pixels: np.ndarray, width: int, height: int) -> str:
+    """128-bit hash of a row's pixels and their dtype, and of the size of the picture that they were made of."""
+    about = f"{pixels.dtype.str}{pixels.shape}{width}x{height}"
     digest = hashlib.blake2b(about.encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(picture.pixels).data)
+    digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
-def dhash(pixels: np.ndarray) -> str:
+def dhash(picture: Image.Image | np.ndarray) -> str:
     """Difference hash: shrink to 9 x 8 grey, one bit where a pixel is brighter than its right neighbour; 16 hex digits.
 
     Near-duplicates (another compression, another scale) differ in few of the 64 bits.
     Source: Krawetz, "Kind of Like That", The Hacker Factor blog (2013).
     """
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    image = Image.fromarray(pixels[..., 0]) if pixels.shape[2] == 1 else Image.fromarray(pixels).convert("L")
-    small = np.asarray(image.resize((9, 8), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    if isinstance(picture, np.ndarray):
+        pixels = (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else picture
+        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    grey = picture if picture.mode == "L" else picture.convert("L")
+    small = np.asarray(grey.resize((9, 8), Image.Resampling.BILINEAR, reducing_gap=2.0))
     return np.packbits(small[:, :-1] > small[:, 1:]).tobytes().hex()

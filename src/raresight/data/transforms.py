@@ -36,16 +36,24 @@ class UndecodableError(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """`pixels` `(H, W, C)` uint8 or uint16; `width` and `height` of the picture in the file, upright.
+    """`content` is an 8-bit image of Pillow's, or an array `(H, W, C)` uint8 or uint16.
 
-    `pixels` may be smaller than the file's picture (a JPEG decoded at a half, a quarter or an eighth).
+    `width` and `height` are those of the picture in the file, upright.
+
+    `content` may be smaller than the file's picture (a JPEG decoded at a half, a quarter or an eighth).
     `changed` names what was converted: alpha, palette, CMYK, EXIF rotation, 16-bit colour, wrong extension.
     """
 
-    pixels: np.ndarray
+    content: Image.Image | np.ndarray
     width: int
     height: int
     changed: tuple[str, ...] = ()
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """`(H, W, C)` uint8 or uint16."""
+        pixels = np.asarray(self.content)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def decode(source: Path | bytes, *, channels: int, at_least: int | None = None, name: str = "") -> Picture:
@@ -78,19 +86,25 @@ def decode(source: Path | bytes, *, channels: int, at_least: int | None = None, 
         raise unreadable(f"is damaged ({error})") from error
 
 
-def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Scale the short side to `size` and keep the middle: `(H, W, C)` to `(size, size, C)`, same dtype.
+def resize(picture: Image.Image | np.ndarray, size: int) -> np.ndarray:
+    """Scale the short side to `size` and keep the middle: `(H, W, C)`, or an 8-bit image, to `(size, size, C)`.
 
-    Antialiased bicubic, so that shrinking makes no moiré of hair and pigment network.
+    Antialiased bicubic, so that shrinking makes no moiré of hair and pigment network. The dtype stays.
     """
-    height, width, channels = pixels.shape
-    if (height, width) == (size, size):
-        return np.ascontiguousarray(pixels)
+    if isinstance(picture, np.ndarray):
+        if picture.shape[:2] == (size, size):
+            return np.ascontiguousarray(picture)
+        if picture.dtype != np.uint8:
+            return _resize_deep(picture, size)
+        picture = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=centre_square(*picture.size))
+    return np.asarray(picture).reshape(size, size, -1)
+
+
+def _resize_deep(pixels: np.ndarray, size: int) -> np.ndarray:
+    height, width, _ = pixels.shape
     box = centre_square(width, height)
-    if pixels.dtype == np.uint8:
-        image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
-        small = np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
-        return small.reshape(size, size, channels)
     planes = [
         np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC, box=box))
         for plane in np.moveaxis(pixels, 2, 0).astype(np.float32)
@@ -178,7 +192,7 @@ def _read(image: Image.Image, source: bytes, channels: int, at_least: int | None
         if (upright.width > upright.height) != (width > height):
             width, height = height, width
         image = upright
-    return Picture(_pixels(image, channels), width, height, changed)
+    return Picture(_content(image, channels), width, height, changed)
 
 
 def _conversions(image: Image.Image, source: bytes, name: str) -> tuple[str, ...]:
@@ -200,7 +214,7 @@ def _conversions(image: Image.Image, source: bytes, name: str) -> tuple[str, ...
     return tuple(changed)
 
 
-def _pixels(image: Image.Image, channels: int) -> np.ndarray:
+def _content(image: Image.Image, channels: int) -> Image.Image | np.ndarray:
     if image.mode == "F":
         raise UndecodableError(
             "RS-I23",
@@ -222,8 +236,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     if image.mode != wanted:
         # through RGB: a direct conversion of a palette to grey would drop its transparency otherwise than RGB does
         image = image.convert("RGB").convert(wanted) if image.mode in ("P", "PA", "CMYK") else image.convert(wanted)
-    pixels = np.asarray(image)
-    return pixels[..., None] if channels == 1 else pixels
+    return image
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

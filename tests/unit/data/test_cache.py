@@ -327,14 +327,23 @@ def test_members_of_an_array_file(root: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_pixel_hash_sees_through_the_container(root: Path) -> None:
+    """Equal where the network would see the same: another format, or a difference that the resize takes away."""
     Image.fromarray(picture(0)).save(root / "images" / "0.tif")
-    almost = picture(0)
+    almost, other = picture(0), picture(0)
     almost[3, 3, 0] ^= 1
+    other[3, 3, 0] ^= 128
     Image.fromarray(almost).save(root / "images" / "almost.png")
-    images = ["images/0.png", "images/0.tif", "images/almost.png"]
-    facts = build_cache(manifest_of(images), root, root / "cache", size=8, channels=3).facts
-    assert facts["file_sha256"].nunique() == 3
-    assert facts["pixel_hash"][0] == facts["pixel_hash"][1] != facts["pixel_hash"][2]
+    Image.fromarray(other).save(root / "images" / "other.png")
+    Image.fromarray(np.pad(picture(0), ((0, 0), (4, 4), (0, 0)))).save(root / "images" / "wider.png")
+    images = ["images/0.png", "images/0.tif", "images/almost.png", "images/other.png", "images/wider.png"]
+    cache = build_cache(manifest_of(images), root, root / "cache", size=8, channels=3)
+    facts = cache.facts
+    assert facts["file_sha256"].nunique() == 5
+    assert facts["pixel_hash"][0] == facts["pixel_hash"][1] == facts["pixel_hash"][2]
+    assert len(facts["pixel_hash"][0]) == 32
+    assert facts["pixel_hash"].nunique() == 3  # other pixels, and another size of the picture
+    assert np.array_equal(cache.pixels[0], cache.pixels[2])
+    assert not np.array_equal(cache.pixels[0], cache.pixels[3])
     assert facts["dhash"][0] == facts["dhash"][2]
 
 
@@ -349,7 +358,7 @@ def test_dhash_of_a_ramp() -> None:
 def test_settings_are_on_record(root: Path, manifest: Manifest) -> None:
     build_cache(manifest, root, root / "cache", size=16, channels=3)
     assert json.loads((root / "cache" / "current.json").read_text())["settings"] == {
-        "format": 1,
+        "format": 2,
         "size": 16,
         "channels": 3,
         "dtype": "uint8",
