@@ -25,7 +25,7 @@ from tests.flows.test_frozen_arms import edit
 
 pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")
 
-STEPS = 80
+STEPS = 200
 ARMS = {"baseline": [], "head": [{"frozen": "baseline"}, "class_weights"]}
 SHORT = {**TINY["train"], "steps": STEPS, "head_steps": 5, "evaluate_every": 5}
 
