@@ -89,7 +89,10 @@ bench-step: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/step_speed.py --table $(STUDIES)/step-speed.md
 
 bench-input: setup
-	$(BIN)/python benchmarks/input_cost.py --arm --arm heavy_augment
+	$(BIN)/python benchmarks/input_cost.py --arm --arm augment --arm heavy_augment
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/input_peer.py --table $(STUDIES)/input-peer.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cache_build.py --table $(STUDIES)/cache-build.md
+	$(BIN)/python benchmarks/input_memory.py --table $(STUDIES)/input-memory.md
 
 # Everything of a study but training: reading, auditing, splitting, estimates, comparison.
 bench-untrained: setup
