@@ -9,7 +9,7 @@ from typing import Any
 
 from raresight.core.launched import launched, silent
 
-SECONDS_TO_SPEAK = 10.0
+SECONDS_TO_SPEAK = 30.0  # a process of a busy machine takes seconds to leave
 
 
 def progress() -> Any:
