@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,7 +23,9 @@ MARGIN = 1.15  # a choice other than the plain one must be this much faster, or 
 
 
 def probe(config: StudyConfig, task: Task, *, n_cases: int | None = None) -> dict[str, Any]:
-    """Choose precision and layout by timing steps of the study's own network, within two seconds, once a study.
+    """Choose precision and layout by timing steps of the study's own network within two seconds, once a study.
+
+    On the CPU they are seconds of this process's work, so on a busy machine it takes longer and chooses the same.
 
     The answer is the runtime part of `lock.json`: `device`, `dtype`, `channels_last`, `threads`, `compile` and
     `compile_reason`, `torch`, `processor`, `peak_gflops` of the choice, and the times measured. Another choice than
@@ -34,7 +36,6 @@ def probe(config: StudyConfig, task: Task, *, n_cases: int | None = None) -> dic
     Raises: `ConfigError` RS-R45 for a device that is not here and for `compile: true` without a compiler, RS-C34 for
     fp16.
     """
-    deadline = time.perf_counter() + PROBE_SECONDS - PEAK_SECONDS
     settings = config.train
     if settings.precision == "fp16":
         raise refused(
@@ -51,7 +52,7 @@ def probe(config: StudyConfig, task: Task, *, n_cases: int | None = None) -> dic
     choices = [Runtime(device, dtype, layout, threads) for dtype in dtypes for layout in (False, True)]
     if settings.compile is True:
         refuse_without(device)
-    batch, seconds, unsafe = _time(choices, config, task, deadline)
+    batch, seconds, unsafe = _time(choices, config, task)
     if choices[0] in unsafe:
         raise refused(
             "RS-R45",
@@ -95,10 +96,10 @@ def _steps(config: StudyConfig, n_cases: int | None) -> int | None:
     return config.train.epochs * math.ceil(n_cases / config.train.batch)
 
 
-def _time(
-    choices: list[Runtime], config: StudyConfig, task: Task, deadline: float
-) -> tuple[int, dict[Runtime, float], list[Runtime]]:
+def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int, dict[Runtime, float], list[Runtime]]:
     """The batch used, the least seconds of a forward and backward pass per choice (in turns), and choices to avoid."""
+    clock = _clock(choices[0])
+    deadline = clock() + PROBE_SECONDS - PEAK_SECONDS
     model = build(
         config.model.backbone,
         task,
@@ -109,10 +110,6 @@ def _time(
     )
     side, channels = config.image.size, config.image.channels
     plain = choices[0]
-
-    # On the CPU this process's own time counts: another program's work must not choose the precision.
-    on_cpu = plain.device.type == "cpu"
-    clock, lanes = (time.process_time, plain.threads) if on_cpu else (time.perf_counter, 1)
 
     def once(choice: Runtime, batch: int) -> float:
         placed = choice.place(model).train()
@@ -127,7 +124,7 @@ def _time(
             logits = placed(x)
         binary_cross_entropy_with_logits(logits.float(), y).backward()
         choice.wait()
-        return (clock() - start) / lanes
+        return clock() - start
 
     with plain.settled():
         torch.manual_seed(0)
@@ -139,7 +136,7 @@ def _time(
         if unsafe and not any(_has_dead_taps(network, image) for network in (model, *_other_networks(config, task))):
             unsafe = []
         # Every choice is warmed up once and timed at least once; half of the time is kept for the repeats.
-        left = max(0.0, deadline - time.perf_counter())
+        left = max(0.0, deadline - clock())
         affordable = int(left / 2 / (2 * len(choices) * per_image))
         batch = max(small, min(config.train.batch, affordable))
         seconds: dict[Runtime, float] = {}
@@ -147,10 +144,17 @@ def _time(
             warm = once(choice, batch)
             hopeless = seconds and warm > 4 * min(seconds.values())
             seconds[choice] = warm if hopeless else once(choice, batch)
-        while time.perf_counter() + sum(seconds.values()) < deadline:
+        while clock() + sum(seconds.values()) < deadline:
             for choice in choices:
                 seconds[choice] = min(seconds[choice], once(choice, batch))
     return batch, seconds, unsafe
+
+
+def _clock(runtime: Runtime) -> Callable[[], float]:
+    """Seconds; on the CPU this process's own, so that another program chooses neither precision nor size of batch."""
+    if runtime.device.type == "cpu":
+        return lambda: time.process_time() / runtime.threads
+    return time.perf_counter
 
 
 def _other_networks(config: StudyConfig, task: Task) -> Iterator[nn.Module]:
