@@ -156,6 +156,13 @@ def test_a_gradient_of_zero_is_no_not_a_number_where_the_norm_is_not_read(monkey
     assert valley.values == pytest.approx([1 - 0.1 * a for a in STEEP])
 
 
+def test_rho_zero_takes_one_pass_also_where_no_value_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tensor, "item", lambda self: 1.0)  # as on a graphics card
+    valley, method = Valley(), LookSAM(rho=0.0)
+    method.step(valley, torch.optim.SGD(valley.parameters, lr=0.1), {})
+    assert len(valley.seen) == 1
+
+
 def test_resume_is_exact_at_and_between_climbs() -> None:
     for stop in (2, 3, 4):
         whole, again = Valley(), Valley()

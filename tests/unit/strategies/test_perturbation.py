@@ -212,3 +212,11 @@ def test_a_scope_without_a_model_or_a_layer_is_refused(scope: list[Tensor] | Non
     assert found in problem.found
     assert remedy in problem.remedy
     assert "'msam'" in problem.found
+
+
+def test_what_stands_within_a_container_called_norm_is_no_gain() -> None:
+    class NormedHead(nn.Sequential):
+        pass
+
+    model = NormedHead(nn.Linear(2, 4), nn.LayerNorm(4))
+    assert [id(p) for p in normalising(model)] == [id(p) for p in model[1].parameters()]

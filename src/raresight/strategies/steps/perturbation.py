@@ -78,7 +78,8 @@ def moved(
     with torch.no_grad():
         norms = torch.stack(torch._foreach_norm(list(directions)))
         norm = torch.linalg.vector_norm(norms.to(torch.promote_types(norms.dtype, torch.float32)))
-        factor = torch.where(torch.isfinite(norm) & (norm > 0), distance / norm, torch.zeros_like(norm))
+        # an infinite norm gives 0 by itself, and no comparison with NaN holds
+        factor = torch.where(norm > 0, distance / norm, torch.zeros_like(norm))
         if factor.device.type == "cpu" and factor.item() == 0:
             yield False
             return
