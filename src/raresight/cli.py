@@ -413,7 +413,8 @@ def _row(row: dict[str, Any]) -> str:
         lines += [f"{'':<26} {evidence}" for evidence in row["evidence"]]
     if "settings" in row:
         settings = ", ".join(f"{key}={value!r}" for key, value in row["settings"].items()) or "no settings"
-        lines.append(f"{'':<26} {row['place']}; {settings}; {row['source']}")
+        place = row["place"] + ("; experimental" if row["experimental"] else "")
+        lines.append(f"{'':<26} {place}; {settings}; {row['source']}")
     return "\n".join(lines)
 
 
