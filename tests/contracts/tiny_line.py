@@ -189,8 +189,7 @@ def _start_epoch(stack: Stack, model: TinyModel, seed: int, epoch: int) -> None:
 class _Closure:
     """Second calls replay mixing and leave batch-norm statistics alone, as the contract says.
 
-    With `rows` the whole batch passes through a network whose batch normalisation stands still, and the loss is the sum
-    of what these rows cost, over the known labels of the batch.
+    With `rows` the whole batch passes, and the loss is the sum of what these rows cost, over its known labels.
     """
 
     def __init__(self, model: TinyModel, stack: Stack, optimiser: Any, data: Data, ids: Tensor, seed: int, step: int):
@@ -202,7 +201,6 @@ class _Closure:
 
     def __call__(self, rows: Tensor | None = None) -> Tensor:
         self.model.train()
-        self.model.norm.train(rows is None)
         self.model.norm.momentum = 0.1 if self.per_case is None else 0.0
         self.optimiser.zero_grad()
         z, y = self.stack.mix_features(self.model.features(self.x), self.y, self.stream)

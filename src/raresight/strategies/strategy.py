@@ -177,7 +177,7 @@ class Strategy:
 
         Called again in the same step it replays mixing and dropout and leaves batch-norm statistics alone. With `rows`
         it takes the part of the batch's loss that these rows have (the parts of rows that make up the batch add up to
-        the whole), batch normalisation using its running statistics.
+        the whole); where batch normalisation joins the rows of a batch, all of them pass and these are counted.
         """
         raise NotImplementedError
 

@@ -22,7 +22,9 @@ class Closure:
 
     The mixed images are made once and used again; dropout and feature mixing are replayed from the same seeds;
     batch-norm statistics move in the first call alone. `rows` takes the part that some rows of the *mixed* batch have
-    in its loss, batch normalisation using its running statistics: those of a few rows would be another network's.
+    in its loss. Where batch normalisation or feature mixing joins the rows of a batch, all of them pass and these are
+    counted: a few rows that normalise themselves, or by fixed statistics, are another network with another gradient
+    (docs/findings/flat_minima.md). Elsewhere they pass alone.
 
     With `accumulate` > 1 the batch passes in so many pieces of nearly equal size, whose gradients add up to those of
     the whole batch (batch normalisation sees a piece at a time).
@@ -60,6 +62,7 @@ class Closure:
         self.ranks, self.replica = ranks, replica
         self.n_known = self._known(self.y)
         self.mixes_features = bool(owners(stack.strategies, "mix_features"))
+        self.joined = self.mixes_features or any(layer.training for layer in batch_norms(model))
         self.seen = self.ids
         self.per_case: Tensor | None = None
         self.calls = 0
@@ -72,9 +75,9 @@ class Closure:
         seen = []
         pieces = self._pieces(rows)
         with self._statistics(rows):
-            for number, piece in enumerate(pieces, 1):
+            for number, (passed, counted) in enumerate(pieces, 1):
                 with self._adding_up(last=number == len(pieces)):
-                    part, per_case, ids = self._loss(piece)
+                    part, per_case, ids = self._loss(passed, counted)
                     (part if self.ranks.alone else part * self.ranks.world).backward()  # a replica takes the mean
                 total += part.detach()
                 seen.append((ids, per_case))
@@ -103,15 +106,21 @@ class Closure:
         return nullcontext() if last or self.replica is None else self.replica.no_sync()
 
     def _statistics(self, rows: Tensor | None) -> AbstractContextManager[None]:
-        if rows is not None or not len(self._within(None, self.ranks.rank)):
+        if not len(self._within(None, self.ranks.rank)):
             return running_statistics(self.model)
         return nullcontext() if self.calls == 0 else frozen_statistics(self.model)
 
-    def _pieces(self, rows: Tensor | None) -> Sequence[Tensor | None]:
+    def _pieces(self, rows: Tensor | None) -> Sequence[tuple[Tensor | None, Tensor | None]]:
+        """Which rows pass together, and which of them count; None: all."""
         if self.accumulate == 1 and self.ranks.alone:
-            return [rows]
-        own = self._within(rows, self.ranks.rank)
-        return own.tensor_split(max(1, min(self.accumulate, len(own))))
+            return [(None if self.joined else rows, rows)]
+        own = self._within(None if self.joined else rows, self.ranks.rank)
+        together = own.tensor_split(max(1, min(self.accumulate, len(own))))
+        if rows is None or not self.joined:
+            return [(piece, piece) for piece in together]
+        counted = [piece[torch.isin(piece, rows)] for piece in together]
+        some = [(piece, few) for piece, few in zip(together, counted, strict=True) if len(few)]
+        return some or [(counted[0], counted[0])]
 
     def _within(self, rows: Tensor | None, rank: int) -> Tensor:
         """Those of `rows` (None: all) that are in a rank's share of the batch."""
@@ -125,12 +134,10 @@ class Closure:
         known = ~y.isnan()
         return (known.all(1) if self.stack.task.kind == "exclusive" else known).sum()
 
-    def _loss(self, rows: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _loss(self, passed: Tensor | None, counted: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
         x, y, ids = self.x, self.y, self.ids
-        # Feature mixing draws partners from the whole batch: to replay it, all rows must pass before some are taken.
-        early = rows is not None and not self.mixes_features
-        if early:
-            x, y, ids = x[rows], y[rows], ids[rows]
+        if passed is not None:
+            x, y, ids = x[passed], y[passed], ids[passed]
         n_known, n_own = self.n_known, len(x)
         if not n_own:  # the other ranks wait for the gradients of one without rows: those of a row without labels
             x, y, ids = self.x[:1], torch.full_like(self.y[:1], torch.nan), self.ids[:1]
@@ -141,13 +148,15 @@ class Closure:
             with self.runtime.autocast():
                 z = self.model.features(self.model.normalise(x))
             z, y = self.stack.mix_features(z.float(), y, self.stream)
-            if rows is not None and not early:
-                n_known = self._known(y)
-                z, y, ids = z[rows], y[rows], ids[rows]
             logits = self.model.head(z).float()
+            if self.mixes_features:
+                n_known = self._known(y)
+        if counted is not None and counted is not passed:
+            place = counted if passed is None else torch.isin(passed, counted).nonzero().squeeze(1)
+            logits, y, ids = logits[place], y[place], ids[place]
         target, mask = y.nan_to_num(0.0), (~y.isnan()).to(y.dtype)
         total, per_case = self.stack.loss(logits, target, mask, ids, self.epoch, self.model)
-        if rows is not None:
+        if counted is not None:
             total = total * (self._known(y) / n_known.clamp(min=1))
         if not n_own:
             per_case, ids = None if per_case is None else per_case[:0], ids[:0]

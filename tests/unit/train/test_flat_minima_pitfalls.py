@@ -97,7 +97,7 @@ def test_the_second_pass_normalises_by_the_batch_and_leaves_running_statistics_a
     assert second.item() == pytest.approx(nn.functional.cross_entropy(logits, closure.y).item(), rel=1e-5)
 
 
-def test_passes_of_the_tail_rows_use_running_statistics_and_leave_them_alone(bench: Bench) -> None:
+def test_passes_of_the_tail_rows_normalise_by_the_whole_batch_and_leave_running_statistics_alone(bench: Bench) -> None:
     closure, model, _ = in_batch_norm(bench)
     closure()
     before = {name: value.clone() for name, value in model.named_buffers()}
@@ -105,9 +105,45 @@ def test_passes_of_the_tail_rows_use_running_statistics_and_leave_them_alone(ben
     part = closure(rows)
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
     assert all(module.training for module in model.modules())
-    reference = copy.deepcopy(model).eval()
-    logits = reference(reference.normalise(closure.x[rows]))
+    reference = copy.deepcopy(model)
+    logits = reference(reference.normalise(closure.x))[rows]
     assert part.item() == pytest.approx(nn.functional.cross_entropy(logits, closure.y[rows]).item() * 2 / 8, rel=1e-5)
+    assert closure.n_passed == 8 + 8
+
+
+def test_parts_add_up_to_the_whole_with_batch_normalisation_in_pieces(bench: Bench) -> None:
+    """The gradient of two sets of rows is that of the batch, each piece normalising itself as the whole pass did."""
+    for accumulate in (1, 3):
+        closure, model, _ = in_batch_norm(bench)
+        closure.accumulate = accumulate
+        whole = closure()
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        parts = [torch.tensor([1, 5]), torch.tensor([0, 2, 3, 4, 6, 7])]
+        sums = [torch.zeros_like(g) for g in gradients]
+        total = 0.0
+        for rows in parts:
+            total += closure(rows).item()
+            torch._foreach_add_(sums, [p.grad for p in model.parameters() if p.grad is not None])
+        assert total == pytest.approx(whole.item(), rel=1e-5)
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(sums, gradients, strict=True))
+
+
+def test_without_batch_normalisation_rows_pass_alone(bench: Bench) -> None:
+    closure, model, _ = in_batch_norm(bench)
+    closure.joined = False
+    closure(torch.tensor([1, 5]))
+    assert closure.n_passed == 2
+    model.eval()  # where it stands still it joins no rows
+    assert not Closure(
+        model,
+        closure.stack,
+        closure.optimiser,
+        CPU,
+        (closure.x, closure.y, closure.ids),
+        epoch=0,
+        stream=closure.stream,
+        model_seed=0,
+    ).joined
 
 
 def test_statistics_move_again_after_a_pass_breaks(bench: Bench) -> None:

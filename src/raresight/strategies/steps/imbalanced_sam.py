@@ -21,10 +21,9 @@ class ImbSAM(Strategy):
         grad L_head(w) + grad L_tail(w + e) = grad L(w) - grad L_tail(w) + grad L_tail(w + e),
         e = rho g / ||g||_2, g = grad L_tail(w).
 
-    A row is of the tail if it has a class whose training prevalence is below `below`. The batch passes once, its
-    tail rows twice more: 1 + 2 f passes for a share f of tail rows. In these two passes batch normalisation uses its
-    running statistics, since those of a few rows of one class would be another network's; both passes have the same
-    dropout, of which the whole batch's pass has another draw. Without either the step is the equation's to the letter.
+    A row is of the tail if it has a class whose training prevalence is below `below`. The tail's loss passes twice
+    more. Without batch normalisation its rows pass alone, with a dropout of their own: 1 + 2 f passes for a share f of
+    tail rows. With it the whole batch passes and the tail's rows are counted: 3 passes.
 
     Shapes: `batch["target"]` and `batch["mask"]` `(B, K, *S)`, labels before any mixing; `closure(rows)` gives the part
     of the loss that `rows` have.
@@ -32,16 +31,16 @@ class ImbSAM(Strategy):
     rarer); at 0 no class is rare.
     Absent class: a class without training cases is no rare class. A batch without tail rows takes the plain step.
     Helps: where SAM alone follows the gradient of the common classes and flattens for them what they need least.
-    Hurts: with a handful of tail cases the direction is that of a handful of pictures. Small tail passes cost more
-    than their share of the images, most of all on a CPU.
+    Hurts: with a handful of tail cases the direction is that of a handful of pictures. With batch normalisation it is
+    dear. The cheap ways are no way: tail rows that normalise themselves, or by fixed statistics, give a correction that
+    has little to do with the method's (cosines of -0.4 to 0.3 in our networks, docs/findings/flat_minima.md).
     Evidence: CIFAR-100-LT, imbalance 100 (the table in the authors' repository): accuracy of classes with many, medium
     and few cases 75.9, 53.5, 19.4; SAM 79.7, 49.3, 12.4; plain 77.8, 46.6, 13.5. Medical images: our own study
     (docs/findings/flat_minima.md).
     Raises: `ConfigError` RS-C34 for settings out of range; RS-C35 beside a loss that is no sum over rows, since no part
     of it is the tail's.
-    Source: Zhou et al. 2023, "ImbSAM", arXiv 2308.07815, the split of the loss. We differ in the tail passes' batch
-    normalisation, and in adding the difference of two tail gradients to the whole batch's gradient instead of three
-    backward passes over the whole batch.
+    Source: Zhou et al. 2023, "ImbSAM", arXiv 2308.07815, the split of the loss. We differ in adding the
+    difference of two tail gradients to the whole batch's gradient, where theirs splits every loss in two.
 
     >>> import torch
     >>> from raresight.strategies.strategy import Facts
