@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-untrained bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-severity study-noise study-nih-score study-coverage study-null mutants clean
+.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-untrained bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null mutants clean
 
 setup: $(READY)
 
@@ -58,6 +58,11 @@ study-decisions: setup
 
 study-methods: setup
 	$(BIN)/python benchmarks/methods_study.py $(DATA)/ham10000 $(STUDIES)/methods --table $(STUDIES)/methods.md
+
+# Do flat minima help? And can imbalanced SAM pass the rows of rare classes alone (from that study's trained networks)?
+study-flat: setup
+	$(BIN)/python benchmarks/flat_minima_study.py $(DATA)/ham10000 $(STUDIES)/flat --table $(STUDIES)/flat.md
+	$(BIN)/python benchmarks/tail_passes.py $(STUDIES)/flat/rho msam_0.1 100 --table $(STUDIES)/tail-passes.md
 
 # The sweeps write their own tables and curves, under $(STUDIES)/severity/<set>/sweep/<class>/.
 study-severity: setup
