@@ -53,7 +53,7 @@ def main() -> None:
     lines = [
         f"# Passing the rows of rare classes alone, {date.today().isoformat()}",
         "",
-        f"`python benchmarks/tail_passes.py STUDY {asked.arm} {asked.seed} --batches {asked.batches}`: "
+        f"`python benchmarks/tail_passes.py STUDY {asked.arm} {asked.seed} --batches {asked.batches}`:",
         f"{config.model.backbone} at {config.image.size} px, batch {config.train.batch}, rho {RHO}, tail: classes below "
         f"{BELOW:.0%}.",
         "Correction = gradient of the tail's loss at w + e less that at w. Medians over batches (least to most).",
