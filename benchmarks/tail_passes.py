@@ -54,8 +54,8 @@ def main() -> None:
         f"# Passing the rows of rare classes alone, {date.today().isoformat()}",
         "",
         f"`python benchmarks/tail_passes.py STUDY {asked.arm} {asked.seed} --batches {asked.batches}`:",
-        f"{config.model.backbone} at {config.image.size} px, batch {config.train.batch}, rho {RHO}, tail: classes below "
-        f"{BELOW:.0%}.",
+        f"{config.model.backbone} at {config.image.size} px, batch {config.train.batch}, rho {RHO}, "
+        f"tail: classes below {BELOW:.0%}.",
         "Correction = gradient of the tail's loss at w + e less that at w. Medians over batches (least to most).",
         "",
         "| weights | passes | tail's loss at w | length of the correction | cosine with the exact one |",
