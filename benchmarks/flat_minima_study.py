@@ -41,6 +41,12 @@ FIGURES = (
     ("auprc", "df"),
     ("auprc", "vasc"),
 )
+DRAWN = {
+    ("macro_f1", None): "macro-F1",
+    ("macro_auprc", None): "macro AUPRC",
+    ("recall", "mel"): "recall of melanoma",
+    ("recall_at_specificity_90", "mel"): "... at 90% specificity",
+}
 # Beside the baseline: what else each question compares with what.
 QUESTIONS = (
     ("plain training of the same cost as SAM", "plain_twice", ("sam", "sam_ema", "msam_ema")),
@@ -91,6 +97,8 @@ def main() -> None:
     print(text)
     if options.table:
         write_text(options.table, text)
+    if options.figure:
+        draw(study, options.figure)
 
 
 def arguments() -> argparse.Namespace:
@@ -105,6 +113,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only-train", action="store_true")
     parser.add_argument("--table", type=Path)
+    parser.add_argument("--figure", type=Path, help="an SVG of the differences from plain training")
     return parser.parse_args()
 
 
@@ -154,10 +163,7 @@ def table(options: argparse.Namespace, study: Study, rho: dict[str, dict[str, An
     folder = options.out / "main"
     config = yaml.safe_load((folder / "study.yaml").read_text(encoding="utf-8"))
     train = config["train"]
-    inner = study._opened()
-    opening = last_opening(inner)
-    assert opening is not None
-    arms = opened_predictions(inner, opening)
+    arms = opened_arms(study)
     first = next(iter(arms.values()))[0]
     images, lesions = len(first.table), first.table["patient_id"].nunique()
     names = [f"{metric}{f' of {cls}' if cls else ''}" for metric, cls in FIGURES]
@@ -197,6 +203,41 @@ def table(options: argparse.Namespace, study: Study, rho: dict[str, dict[str, An
 PAIRED = "Arm less baseline on the same lesions, 95% intervals over lesions and seeds. Not adjusted for their number."
 
 
+def opened_arms(study: Study) -> dict[str, list[Predictions]]:
+    inner = study._opened()
+    opening = last_opening(inner)
+    assert opening is not None
+    return opened_predictions(inner, opening)
+
+
+def draw(study: Study, path: Path) -> None:
+    """Every arm's difference from plain training with its 95% interval, in four figures side by side."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    arms = opened_arms(study)
+    rows = compare(arms, baseline="baseline", part="test", resamples=2000)
+    names = [arm for arm in arms if arm != "baseline"]
+    with mpl.rc_context({"svg.hashsalt": "raresight", "font.size": 9}):
+        canvas = Figure(figsize=(11, 0.36 * len(names) + 1.2), layout="constrained")
+        for axes, (metric, cls) in zip(canvas.subplots(1, len(DRAWN), sharey=True), DRAWN, strict=True):
+            for place, arm in enumerate(names):
+                row = row_of(rows, arm, metric, cls)
+                axes.plot([row["low"], row["high"]], [place, place], color="0.45", lw=1.5)
+                axes.plot(row["difference"], place, "o", color="C0", ms=4)
+            axes.axvline(0, color="0.7", lw=0.8, zorder=0)
+            axes.set_yticks(range(len(names)), names)
+            axes.set_title(DRAWN[metric, cls])
+            axes.set_xlabel("arm less plain training")
+            axes.spines[["top", "right"]].set_visible(False)
+        axes.invert_yaxis()
+        canvas.savefig(path, format="svg", metadata={"Date": None})
+
+
+def row_of(rows: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> dict[str, Any]:
+    return next(row for row in rows if (row["arm"], row["metric"], row["class"]) == (arm, metric, cls))
+
+
 def differences(arms: dict[str, list[Predictions]], reference: str, others: Any) -> list[str]:
     chosen = {name: arms[name] for name in (reference, *others)}
     rows = compare(chosen, baseline=reference, part="test", resamples=2000)
@@ -220,10 +261,8 @@ def mean_of(estimates: list[dict[str, Any]], arm: str, metric: str, cls: str | N
 
 
 def difference_of(rows: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> str:
-    for row in rows:
-        if (row["arm"], row["metric"], row["class"]) == (arm, metric, cls) and row["difference"] is not None:
-            return f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-    return "-"
+    row = row_of(rows, arm, metric, cls)
+    return "-" if row["difference"] is None else f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
 if __name__ == "__main__":
