@@ -106,7 +106,7 @@ class Closure:
         return nullcontext() if last or self.replica is None else self.replica.no_sync()
 
     def _statistics(self, rows: Tensor | None) -> AbstractContextManager[None]:
-        if not len(self._within(None, self.ranks.rank)):
+        if not len(self._within(rows, self.ranks.rank)):  # one row stands in, too few to be normalised by themselves
             return running_statistics(self.model)
         return nullcontext() if self.calls == 0 else frozen_statistics(self.model)
 

@@ -154,7 +154,8 @@ class Journal:
 
     def save(self, model: Classifier, optimiser: torch.optim.Optimizer, *, evaluated: bool) -> None:
         """Save the state to resume from: after every evaluation, and otherwise about once a minute."""
-        if not evaluated and time.monotonic() - self._saved_at < RESUME_SECONDS:
+        now_and_then = self.ranks.leads and time.monotonic() - self._saved_at >= RESUME_SECONDS
+        if not (evaluated or now_and_then):
             return
         self.read_losses()
         if self.ranks.leads:

@@ -75,6 +75,7 @@ def steps(
     accumulate: int = 1,
     norm: Callable[[int], nn.Module] = grouped,
     frozen: bool = False,
+    side: int = 16,
 ) -> dict[str, Any]:
     """Gradients, loss and what was seen in the last of some optimiser steps on one batch of `n` cases."""
     model = network(norm).train()
@@ -87,7 +88,7 @@ def steps(
     stack.fit(Facts(kind, tuple(CLASSES), rare, torch.ones_like(rare), steps=STEPS))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     copy = replica(model, CPU, ranks)
-    x = torch.rand(n, 3, 16, 16, generator=torch.Generator().manual_seed(4))
+    x = torch.rand(n, 3, side, side, generator=torch.Generator().manual_seed(4))
     batch = (x, target, torch.arange(n) + 100)
     for step in range(STEPS):
         closure = Closure(
@@ -141,6 +142,10 @@ SCENES: dict[str, Callable[[Ranks], dict[str, Any]]] = {
     "fewer rows than ranks": lambda ranks: steps(ranks, n=1),
     "frozen batch norm": lambda ranks: steps(ranks, norm=batch_normalised, frozen=True),
     "batch norm": lambda ranks: steps(ranks, norm=batch_normalised),
+    "frozen batch norm, imbsam": lambda ranks: steps(ranks, ImbSAM(rho=0.5), norm=batch_normalised, frozen=True, n=5),
+    # The last layer normalises 1 x 1 images: a rank without rows of the tail has one row to pass, and nothing to divide.
+    "batch norm, imbsam": lambda ranks: steps(ranks, ImbSAM(rho=0.5), norm=batch_normalised, side=4),
+    "batch norm, imbsam, pieces": lambda ranks: steps(ranks, ImbSAM(rho=0.5), norm=batch_normalised, accumulate=2),
     "batch norm, fewer rows than ranks": lambda ranks: steps(ranks, norm=batch_normalised, n=3),
 }
 

@@ -133,7 +133,7 @@ class Small(nn.Module):
 
 
 class EveryKindOfPass(Strategy):
-    """Plain, at moved weights with frozen statistics, on rows with running ones (all of them, and three)."""
+    """Plain; at moved weights with frozen statistics; counting all rows, and three: the whole batch passes then too."""
 
     name: ClassVar[str] = "every_kind"
     place: ClassVar[Any] = "steps"
@@ -174,7 +174,7 @@ def test_a_compiled_run_is_the_eager_one_to_rounding_and_resumes_to_the_bit(
     bench.runtime = replace(CPU, compile=True)
     torch._dynamo.utils.counters.clear()
     unbroken = bench.train("unbroken", EveryKindOfPass())
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3  # one size, three modes of batch normalisation
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2  # one size; running statistics move or not
     weights = load_file(unbroken.last)
     assert weights.keys() == eager.keys()
     assert max(float((weights[key] - eager[key]).abs().max()) for key in eager) < 1e-4
