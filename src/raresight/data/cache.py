@@ -102,7 +102,7 @@ def build_cache(
 
     Raises: ConfigError (RS-R45) where the disk is full or read-only, DataError where no image at all can be decoded.
     """
-    sources = Sources(root)
+    sources = Sources(root, scratch=folder)
     images = [str(image) for image in manifest.column("image")]
     dtype = np.dtype(np.uint16 if any(sources.depth(image) == 16 for image in images) else np.uint8)
     settings = {"format": _FORMAT, "size": size, "channels": channels, "dtype": dtype.name}

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from raresight.data.array_file import array_of, dtype_of
+from raresight.data.disk import is_full
 from raresight.data.transforms import UndecodableError, bits, decode, from_array, resize, unreadable
 
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<array>[^\[\]]+)\[(?P<index>\d+)\]$")
@@ -46,11 +48,15 @@ class Row:
 
 
 class Sources:
-    """The images of a manifest, files or members of array files (`file.npz#array[index]`), below one folder."""
+    """The images of a manifest, files or members of array files (`file.npz#array[index]`), below one folder.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    `scratch`: the folder where large arrays are unpacked, the system's own for temporary files where it is None.
+    """
+
+    def __init__(self, root: Path, scratch: Path | None = None) -> None:
+        self.root, self.scratch = root, scratch
         self._arrays: dict[tuple[str, str], np.ndarray] = {}
+        self._depths: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
     def stat(self, image: str) -> tuple[int, int]:
@@ -64,10 +70,13 @@ class Sources:
     def depth(self, image: str) -> int:
         """8 or 16: bits a channel, without decoding. A file that cannot be read counts as 8."""
         if member := _MEMBER.match(image):
-            try:
-                return 16 if self._array(member["file"], member["array"]).dtype == np.uint16 else 8
-            except UndecodableError:
-                return 8
+            held = member["file"], member["array"]
+            if held not in self._depths:
+                try:
+                    self._depths[held] = 16 if dtype_of(self.root / held[0], held[1]) == np.uint16 else 8
+                except Exception:  # damaged: told where the array is read
+                    self._depths[held] = 8
+            return self._depths[held]
         if not image.lower().endswith((".png", ".tif", ".tiff")):
             return 8
         path = self._path(image)
@@ -97,14 +106,17 @@ class Sources:
         return self.root / (member["file"] if member else image)
 
     def _array(self, file: str, name: str) -> np.ndarray:
-        """One array of an array file, loaded once; the last two stay in memory, because rows come in order."""
+        """One array of an array file, opened once; the last two stay open, because rows come in order."""
         with self._lock:
             if (file, name) not in self._arrays:
                 try:
-                    with np.load(self.root / file, allow_pickle=False) as arrays:
-                        loaded = arrays[name]
+                    loaded = array_of(self.root / file, name, self.scratch)
                 except KeyError as error:
                     raise unreadable(f"is missing: {file} has no array '{name}'") from error
+                except OSError as error:
+                    if is_full(error):  # the picture is not at fault
+                        raise
+                    raise unreadable(f"cannot be read from {file} ({error})") from error
                 except Exception as error:  # zipfile, zlib and numpy raise many kinds on a damaged file
                     raise unreadable(f"cannot be read from {file} ({error})") from error
                 while len(self._arrays) > 1:

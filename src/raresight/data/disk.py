@@ -40,6 +40,11 @@ def writing(folder: Path, needed_bytes: int | None = None) -> Iterator[None]:
         ) from error
 
 
+def is_full(error: OSError) -> bool:
+    """Whether writing failed for want of room."""
+    return error.errno in _FULL
+
+
 def full_disk(folder: Path, needed_bytes: int | None = None) -> ConfigError:
     room = f" and {needed_bytes / 1e6:,.1f} MB are needed" if needed_bytes else ""
     return ConfigError(

@@ -13,6 +13,7 @@ LEAST_CORRELATION = 0.98  # of 16 x 16 grey thumbnails: verified
 MOST_COMPARISONS = 5_000_000_000  # pairs of hashes, some ten seconds; above it only equal hashes are candidates
 MOST_CANDIDATES = 200_000
 BLOCK = 1 << 22  # hash pairs held in memory at once
+AT_ONCE = 1 << 12  # pairs of thumbnails likewise
 
 
 @dataclass(frozen=True)
@@ -95,13 +96,18 @@ def _close(left: np.ndarray, right: np.ndarray, bits: int) -> Iterator[tuple[int
 
 def _correlation(thumbnails: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson's correlation of thumbnail pairs; two constant pictures correlate at 1 if equal and 0 otherwise."""
-    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)
-    constant = np.ptp(flat, axis=1) == 0
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    unit = centred / np.where(constant, 1, np.linalg.norm(centred, axis=1))[:, None]
+    flat = thumbnails.reshape(len(thumbnails), -1)
     result = np.empty(len(a))
-    for start in range(0, len(a), 1 << 14):
-        block = slice(start, start + (1 << 14))
-        result[block] = np.einsum("ij,ij->i", unit[a[block]], unit[b[block]])
+    for start in range(0, len(a), AT_ONCE):
+        block = slice(start, start + AT_ONCE)
+        left, right = (_centred(flat[rows[block]]) for rows in (a, b))
+        length = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+        result[block] = np.einsum("ij,ij->i", left, right) / np.where(length == 0, 1, length)
+    constant = np.ptp(flat, axis=1) == 0
     both, either = constant[a] & constant[b], constant[a] | constant[b]
     return np.where(both, (flat[a, 0] == flat[b, 0]).astype(float), np.where(either, 0.0, result))
+
+
+def _centred(flat: np.ndarray) -> np.ndarray:
+    wide = flat.astype(np.float64)
+    return wide - wide.mean(axis=1, keepdims=True)
