@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -109,8 +107,6 @@ class Images:
         self.runtime = runtime
         self.scale = float(np.iinfo(self.pixels.dtype).max)
         self.resident: Tensor | None = None
-        if runtime.device.type == "cpu":
-            keep_freed_memory()
         if resident and runtime.device.type == "cuda" and self.pixels.dtype == np.uint8:
             size = len(self.rows) * int(np.prod(self.pixels.shape[1:]))
             if size < RESIDENT_SHARE * torch.cuda.mem_get_info(runtime.device)[0]:
@@ -124,19 +120,3 @@ class Images:
         # The cache stores (H, W, C), which *is* the channels-last layout: the permutation moves no memory.
         x = block.permute(0, 3, 1, 2).to(torch.float32).div_(self.scale)
         return x if self.runtime.channels_last else x.contiguous()
-
-
-def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for the next batch, up to 1 GB a block; False where it has no such setting.
-
-    Otherwise batches of megabytes go back to the system, and each new one is handed out page by page and filled with
-    zeros first: at 224 px that takes as long as augmenting it. What the process holds at its peak stays the same.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    largest_from_heap, trim_above = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # a C library other than GNU's
-        return False
-    return bool(mallopt(largest_from_heap, 1 << 30)) and bool(mallopt(trim_above, (1 << 31) - 1))

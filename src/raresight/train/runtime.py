@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from raresight.core.errors import ConfigError, Problem
+from raresight.train.memory import freed_memory_kept
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -71,7 +72,7 @@ class Runtime:
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """Threads, deterministic algorithms and a private global random state; all as before afterwards.
+        """Threads, deterministic algorithms, a private global random state, freed memory kept; all ends with it.
 
         On the CPU two runs are equal bit for bit; on other devices where the device's libraries allow it.
         """
@@ -85,7 +86,7 @@ class Runtime:
         cards = [self.device] if self.device.type == "cuda" else []
         if cards:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        with torch.random.fork_rng(devices=cards):
+        with torch.random.fork_rng(devices=cards), freed_memory_kept():
             torch.set_num_threads(self.threads)
             torch.use_deterministic_algorithms(True, warn_only=self.device.type != "cpu")
             deterministic_settings.fill_uninitialized_memory = False  # costs time, and nothing here reads it

@@ -143,7 +143,7 @@ SCENES: dict[str, Callable[[Ranks], dict[str, Any]]] = {
     "frozen batch norm": lambda ranks: steps(ranks, norm=batch_normalised, frozen=True),
     "batch norm": lambda ranks: steps(ranks, norm=batch_normalised),
     "frozen batch norm, imbsam": lambda ranks: steps(ranks, ImbSAM(rho=0.5), norm=batch_normalised, frozen=True, n=5),
-    # The last layer normalises 1 x 1 images: a rank without rows of the tail has one row to pass, and nothing to divide.
+    # The last layer normalises 1 x 1 images: a rank without rows of the tail passes one, too few for it.
     "batch norm, imbsam": lambda ranks: steps(ranks, ImbSAM(rho=0.5), norm=batch_normalised, side=4),
     "batch norm, imbsam, pieces": lambda ranks: steps(ranks, ImbSAM(rho=0.5), norm=batch_normalised, accumulate=2),
     "batch norm, fewer rows than ranks": lambda ranks: steps(ranks, norm=batch_normalised, n=3),
