@@ -54,7 +54,7 @@ def _joined(ray: Any, study: OpenStudy, address: str | None) -> Iterator[None]:
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level="error", **of_ours)
     except (OSError, RuntimeError, ValueError) as cause:
-        reason = str(cause).split("\n", maxsplit=1)[0]
+        reason = getattr(cause, "strerror", None) or str(cause).split("\n", maxsplit=1)[0]
         raise _refused(
             f"no Ray cluster can be joined at '{address}': {reason}",
             "the jobs have nowhere to go",
@@ -70,9 +70,12 @@ def _joined(ray: Any, study: OpenStudy, address: str | None) -> Iterator[None]:
 
 def _knock(address: str) -> None:
     """Raise at once where nobody listens: Ray would try for minutes."""
-    if address not in ("local", "auto") and "://" not in address:
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=10).close()
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError("that is no HOST:PORT")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _nodes(ray: Any) -> list[dict[str, float]]:
