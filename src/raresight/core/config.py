@@ -316,14 +316,15 @@ def _as_problem(error: Any, file: str) -> Problem:
         return _cost_problem(error, file, location)
     message = error["msg"].removeprefix("Value error, ")
     given = "" if error["type"] in {"missing", "value_error"} else f" (given: {error['input']!r})"
+    where = f"'{place}'" if place else "the entry named"
     return Problem(
         code="RS-C34",
         level="error",
         file=file,
-        column=place,
+        column=place or None,
         found=f"{message}{given}",
         why="the study cannot run with this value",
-        remedy=f"add '{place}'" if error["type"] == "missing" else f"change '{place or 'the entry named'}' accordingly",
+        remedy=f"add '{place}'" if error["type"] == "missing" else f"change {where} accordingly",
     )
 
 

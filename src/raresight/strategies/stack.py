@@ -100,7 +100,7 @@ class Stack:
             if follower.follows_cases and mixers:
                 raise self._refused(
                     f"'{follower.name}' and '{mixers[0].name}'",
-                    f"'{follower.name}' compares a case with what it was before, and here no row is one case",
+                    f"'{follower.name}' compares a case with what it was before; in a mixed batch no row is one case",
                     "leave out one of the two",
                 )
 
