@@ -27,7 +27,7 @@ from raresight.data.cache_store import COLUMNS, Partial, Stored, alone
 from raresight.data.disk import full_disk, writing
 from raresight.data.transforms import UndecodableError
 
-_FORMAT = 2
+_FORMAT = 3
 """Raise this number whenever decoding, resizing or hashing gives something else: every cache is then built anew."""
 _STRETCH = 128
 _WHY_CHANGED = {

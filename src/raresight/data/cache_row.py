@@ -18,6 +18,7 @@ from raresight.data.disk import is_full
 from raresight.data.transforms import UndecodableError, bits, decode, from_array, resize, unreadable
 
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<array>[^\[\]]+)\[(?P<index>\d+)\]$")
+BLANK = 0.01  # of the full scale: a picture whose pixels differ by less shows nothing
 FACTS = ("file_sha256", "pixel_hash", "dhash", "width", "height")
 
 
@@ -129,7 +130,8 @@ def prepare(row: Row, content: bytes | np.ndarray, *, size: int, channels: int, 
     """Decode `content` into `row`: pixels, checksum and facts. Raises: UndecodableError.
 
     `pixel_hash` is taken from the resized pixels and the size of the picture: two files share it where the network
-    would see the same, whatever their bytes.
+    would see the same, whatever their bytes. A picture that shows nothing shares it with copies of its own file alone:
+    empty slices of two patients are equal, and no copies of each other.
     """
     if isinstance(content, bytes):
         picture = decode(content, channels=channels, at_least=size, name=row.image)
@@ -143,8 +145,17 @@ def prepare(row: Row, content: bytes | np.ndarray, *, size: int, channels: int, 
         pixels = pixels.astype(dtype) * dtype.type(257)
     row.pixels = np.ascontiguousarray(pixels)
     row.checksum = zlib.crc32(row.pixels.data)
-    row.pixel_hash, row.dhash = pixel_hash(row.pixels, picture.width, picture.height), dhash(picture.content)
+    told_apart_by = row.file_sha256 if shows_nothing(row.pixels) else ""
+    row.pixel_hash = pixel_hash(row.pixels, picture.width, picture.height, told_apart_by)
+    row.dhash = dhash(
+        row.pixels
+    )  # of what the network sees, as all that finds duplicates is; it is also the cheaper one
     return row
+
+
+def shows_nothing(pixels: np.ndarray) -> bool:
+    """Whether all pixels of a row are alike: they differ by less than 1% of the full scale."""
+    return int(pixels.max()) - int(pixels.min()) < BLANK * np.iinfo(pixels.dtype).max
 
 
 def _deeper() -> UndecodableError:
@@ -165,12 +176,14 @@ def content_hash(content: bytes | np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def pixel_hash(pixels: np.ndarray, width: int, height: int) -> str:
-    """128-bit hash of a row's pixels and their dtype, and of the size of the picture that they were made of."""
-    about = f"{pixels.dtype.str}{pixels.shape}{width}x{height}"
-    digest = hashlib.blake2b(about.encode(), digest_size=16)
+def pixel_hash(pixels: np.ndarray, width: int, height: int, told_apart_by: str = "") -> str:
+    """128 bits of the SHA-256 of a row's pixels and dtype, the size of the picture that they were made of, and a text.
+
+    Processors have instructions for SHA-256, which make it twice as fast as BLAKE2.
+    """
+    digest = hashlib.sha256(f"{pixels.dtype.str}{pixels.shape}{width}x{height}{told_apart_by}".encode())
     digest.update(np.ascontiguousarray(pixels).data)
-    return digest.hexdigest()
+    return digest.hexdigest()[:32]
 
 
 def dhash(picture: Image.Image | np.ndarray) -> str:

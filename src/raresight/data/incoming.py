@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from raresight.data.cache_row import Row, Sources, prepare
+from raresight.data.cache_row import Row, Sources, prepare, shows_nothing
 from raresight.data.transforms import UndecodableError
 
 STRETCH = 128
-BLANK = 0.01  # of the full scale: a picture whose pixels differ by less shows nothing
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 
 
@@ -58,7 +57,7 @@ def bring_in(image: str, sources: Sources, rules: Rules) -> Incoming:
     if side < least:
         told = f"the image is {row.width} x {row.height} pixels; no picture of training had a side below {least}"
         return Incoming(None, "RS-B10", told)
-    if np.ptp(row.pixels) < BLANK * np.iinfo(row.pixels.dtype).max:
+    if shows_nothing(row.pixels):
         return Incoming(None, "RS-B11", "the image is blank: all of its pixels are alike")
     return Incoming(row.pixels, converted=row.changed.replace(";", ", "))
 

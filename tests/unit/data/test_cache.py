@@ -359,6 +359,23 @@ def test_pixel_hash_sees_through_the_container(root: Path) -> None:
     assert facts["dhash"][0] == facts["dhash"][2]
 
 
+def test_pictures_that_show_nothing_are_no_copies_of_each_other(root: Path) -> None:
+    """Empty slices of two patients must not weld them together; a copy of one file under two names still must.
+
+    1% of 255 is 2.55: a range of 2 shows nothing, a range of 3 does.
+    """
+    for level in (0, 2, 3):
+        almost = np.zeros((16, 16, 3), dtype=np.uint8)
+        almost[0, 0] = level
+        Image.fromarray(almost).save(root / "images" / f"{level}.png")
+        Image.fromarray(almost).save(root / "images" / f"{level}.tif")
+        shutil.copy(root / "images" / f"{level}.png", root / "images" / f"{level}-copy.png")
+    names = [f"images/{level}{end}" for level in (0, 2, 3) for end in (".png", "-copy.png", ".tif")]
+    cache = build_cache(manifest_of(names), root, root / "cache", size=16, channels=3)
+    codes = pd.factorize(cache.facts["pixel_hash"])[0].reshape(3, 3)
+    assert codes.tolist() == [[0, 0, 1], [2, 2, 3], [4, 4, 4]]
+
+
 def test_dhash_of_a_ramp() -> None:
     """Getting darker to the right sets every bit (left > right), getting brighter none."""
     ramp = np.repeat(np.linspace(0, 255, 90).astype(np.uint8)[None, :], 40, axis=0)[..., None]
@@ -370,7 +387,7 @@ def test_dhash_of_a_ramp() -> None:
 def test_settings_are_on_record(root: Path, manifest: Manifest) -> None:
     build_cache(manifest, root, root / "cache", size=16, channels=3)
     assert json.loads((root / "cache" / "current.json").read_text())["settings"] == {
-        "format": 2,
+        "format": 3,
         "size": 16,
         "channels": 3,
         "dtype": "uint8",
