@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-untrained bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null mutants clean
+.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-ranks bench-untrained bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null study-ray mutants clean
 
 setup: $(READY)
 
@@ -79,6 +79,10 @@ study-coverage: setup
 study-null: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/comparison_null.py --table $(STUDIES)/comparison-null.md
 
+# Six arms over a real Ray cluster of two nodes on this machine, one worker killed; fails where a bit differs.
+study-ray: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ray_kill.py --table $(STUDIES)/ray-kill.md
+
 study-kills: setup
 	$(BIN)/python benchmarks/killed_runs.py $(STUDIES)/kills
 
@@ -98,6 +102,10 @@ bench-input: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/input_peer.py --table $(STUDIES)/input-peer.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/cache_build.py --table $(STUDIES)/cache-build.md
 	$(BIN)/python benchmarks/input_memory.py --table $(STUDIES)/input-memory.md
+
+# Gradients and metrics of 2 and 4 gloo processes beside one.
+bench-ranks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ranks.py --table $(STUDIES)/ranks.md
 
 # Everything of a study but training: reading, auditing, splitting, estimates, comparison.
 bench-untrained: setup
