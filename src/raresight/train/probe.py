@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,23 +15,26 @@ from raresight.core.config import StudyConfig
 from raresight.core.task import Task
 from raresight.models.backbones import build
 from raresight.train.compiled import decide, missing_compiler, refuse_without
+from raresight.train.dead_taps import has_dead_taps
 from raresight.train.peak import PEAK_SECONDS, matmul_peak
+from raresight.train.race import batch_for, race, winner
 from raresight.train.runtime import Runtime, present, processor, refused
 
 PROBE_SECONDS = 2.0
-MARGIN = 1.15  # a choice other than the plain one must be this much faster, or timing noise would decide
 
 
 def probe(config: StudyConfig, task: Task, *, n_cases: int | None = None) -> dict[str, Any]:
     """Choose precision and layout by timing steps of the study's own network within two seconds, once a study.
 
-    On the CPU they are seconds of this process's work, so on a busy machine it takes longer and chooses the same.
+    On the CPU they are seconds of this process's work, so on a busy machine it takes longer and chooses the same. To
+    load what builds networks, and to build this one, takes no part of them: training does both anyway.
 
     The answer is the runtime part of `lock.json`: `device`, `dtype`, `channels_last`, `threads`, `compile` and
-    `compile_reason`, `torch`, `processor`, `peak_gflops` of the choice, and the times measured. Another choice than
-    fp32 in the usual layout must be at least 15% faster. With a `precision` given, the layout alone is timed. The batch
-    is made smaller where the study's own would take too long. Compiling takes longer than the probe has, so a rule
-    decides it (`train/compiled.py`), for which `n_cases` of the training part tell the length of a run.
+    `compile_reason`, `torch`, `processor`, `peak_gflops` of the choice, and the times measured. bf16 must be at least
+    15% faster than fp32, and an unusual layout than the usual one (`train/race.py`). With a `precision` given, the
+    layout alone is timed. The batch is made smaller where the study's own would take too long. Compiling takes longer
+    than the probe has, so a rule decides it (`train/compiled.py`), for which `n_cases` of the training part tell the
+    length of a run.
 
     Raises: `ConfigError` RS-R45 for a device that is not here and for `compile: true` without a compiler, RS-C34 for
     fp16.
@@ -52,8 +55,12 @@ def probe(config: StudyConfig, task: Task, *, n_cases: int | None = None) -> dic
     choices = [Runtime(device, dtype, layout, threads) for dtype in dtypes for layout in (False, True)]
     if settings.compile is True:
         refuse_without(device)
-    batch, seconds, unsafe = _time(choices, config, task)
-    if choices[0] in unsafe:
+    networks = _networks(config, task)
+    with choices[0].settled():
+        model = next(networks)
+        unsafe = device.type == "cpu" and "bf16" in dtypes and _shrinks((model, *networks), config)
+    safe = [choice for choice in choices if not (unsafe and choice.dtype == "bf16")]
+    if not safe:
         raise refused(
             "RS-R45",
             "train.precision",
@@ -62,9 +69,9 @@ def probe(config: StudyConfig, task: Task, *, n_cases: int | None = None) -> dic
             "unwritten, so that no two runs are equal",
             "write `precision: fp32` (or `auto`), or use larger images",
         )
-    seconds = {choice: value for choice, value in seconds.items() if choice not in unsafe}
-    fastest = min(seconds, key=lambda choice: seconds[choice])
-    chosen = fastest if seconds[fastest] * MARGIN <= seconds[choices[0]] else choices[0]
+    with choices[0].settled():
+        batch, seconds = _time(safe, config, model)
+    chosen = winner(seconds)
     compiles, reason = decide(
         settings.compile,
         device.type,
@@ -96,27 +103,18 @@ def _steps(config: StudyConfig, n_cases: int | None) -> int | None:
     return config.train.epochs * math.ceil(n_cases / config.train.batch)
 
 
-def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int, dict[Runtime, float], list[Runtime]]:
-    """The batch used, the least seconds of a forward and backward pass per choice (in turns), and choices to avoid."""
+def _time(choices: list[Runtime], config: StudyConfig, model: nn.Module) -> tuple[int, dict[Runtime, float]]:
+    """The batch used, and the least seconds of a forward and backward pass per choice."""
     clock = _clock(choices[0])
     deadline = clock() + PROBE_SECONDS - PEAK_SECONDS
-    model = build(
-        config.model.backbone,
-        task,
-        channels=config.image.channels,
-        pretrained=False,
-        rng_seed=0,
-        size=config.image.size,
-    )
-    side, channels = config.image.size, config.image.channels
-    plain = choices[0]
+    side, channels, n_classes = config.image.size, config.image.channels, len(config.task.classes)
 
     def once(choice: Runtime, batch: int) -> float:
         placed = choice.place(model).train()
         layout = torch.channels_last if choice.channels_last else torch.contiguous_format
         placed.to(memory_format=layout)  # type: ignore[call-overload]
         x = torch.rand(batch, channels, side, side, device=choice.device).contiguous(memory_format=layout)
-        y = torch.zeros(batch, task.n_classes, device=choice.device)
+        y = torch.zeros(batch, n_classes, device=choice.device)
         placed.zero_grad(set_to_none=True)
         choice.wait()
         start = clock()
@@ -126,28 +124,11 @@ def _time(choices: list[Runtime], config: StudyConfig, task: Task) -> tuple[int,
         choice.wait()
         return clock() - start
 
-    with plain.settled():
-        torch.manual_seed(0)
-        small = min(2, config.train.batch) if config.train.batch > 1 else 2
-        reference = Runtime(plain.device, "fp32", False, plain.threads)
-        per_image = min(once(reference, small) for _ in range(2)) / small
-        unsafe = [choice for choice in choices if choice.dtype == "bf16" and choice.device.type == "cpu"]
-        image = torch.rand(1, channels, side, side)
-        if unsafe and not any(_has_dead_taps(network, image) for network in (model, *_other_networks(config, task))):
-            unsafe = []
-        # Every choice is warmed up once and timed at least once; half of the time is kept for the repeats.
-        left = max(0.0, deadline - clock())
-        affordable = int(left / 2 / (2 * len(choices) * per_image))
-        batch = max(small, min(config.train.batch, affordable))
-        seconds: dict[Runtime, float] = {}
-        for choice in choices:
-            warm = once(choice, batch)
-            hopeless = seconds and warm > 4 * min(seconds.values())
-            seconds[choice] = warm if hopeless else once(choice, batch)
-        while clock() + sum(seconds.values()) < deadline:
-            for choice in choices:
-                seconds[choice] = min(seconds[choice], once(choice, batch))
-    return batch, seconds, unsafe
+    torch.manual_seed(0)
+    reference = Runtime(choices[0].device, "fp32", False, choices[0].threads)
+    limits = range(2, max(2, config.train.batch) + 1)  # one image is too few for batch normalisation
+    batch = batch_for(reference, once, clock, deadline, limits, len(choices))
+    return batch, race(choices, once, clock, deadline, batch)
 
 
 def _clock(runtime: Runtime) -> Callable[[], float]:
@@ -157,43 +138,18 @@ def _clock(runtime: Runtime) -> Callable[[], float]:
     return time.perf_counter
 
 
-def _other_networks(config: StudyConfig, task: Task) -> Iterator[nn.Module]:
-    """The networks that some arms have of their own."""
-    for name in sorted({arm.backbone for arm in config.parsed_arms if arm.backbone is not None}):
+def _networks(config: StudyConfig, task: Task) -> Iterator[nn.Module]:
+    """The study's network, and those that some arms have of their own."""
+    others = {arm.backbone for arm in config.parsed_arms if arm.backbone is not None}
+    for name in [config.model.backbone, *sorted(others)]:
         channels, size = config.image.channels, config.image.size
         yield build(name, task, channels=channels, pretrained=False, rng_seed=0, size=size)
 
 
-def _has_dead_taps(model: nn.Module, x: torch.Tensor) -> bool:
-    """Whether some filter has a tap that no pixel of its input reaches (a 3 x 3 filter on a 1 x 1 image has eight).
-
-    Its gradient is 0. oneDNN's bf16 kernels on the CPU may leave it unwritten, so that whatever the memory held ends up
-    in the weights; the outputs do not show it, but no two runs are equal (seen with torch 2.15).
-    """
-    found = []
-
-    def look(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        assert isinstance(layer, nn.Conv2d)
-        for axis, side in enumerate(inputs[0].shape[2:]):
-            padding = layer.padding[axis] if isinstance(layer.padding, tuple) else 0
-            reach = (layer.kernel_size[axis], layer.stride[axis], int(padding), layer.dilation[axis])
-            found.append(_unreached(side, *reach))
-
-    hooks = [layer.register_forward_pre_hook(look) for layer in model.modules() if isinstance(layer, nn.Conv2d)]
-    with torch.no_grad():
-        model.eval()(x)
-    for hook in hooks:
-        hook.remove()
-    return any(found)
-
-
-def _unreached(side: int, kernel: int, stride: int, padding: int, dilation: int) -> bool:
-    """Whether some tap of a one-dimensional filter only ever meets padding on an input of `side` pixels."""
-    n_out = (side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
-    places = [
-        range(tap * dilation - padding, tap * dilation - padding + n_out * stride, stride) for tap in range(kernel)
-    ]
-    return any(not any(0 <= place < side for place in taps) for taps in places)
+def _shrinks(networks: Iterable[nn.Module], config: StudyConfig) -> bool:
+    """Whether some network makes the study's images smaller than its filters reach."""
+    image = torch.rand(1, config.image.channels, config.image.size, config.image.size)
+    return any(has_dead_taps(network, image) for network in networks)
 
 
 def _label(choice: Runtime) -> str:

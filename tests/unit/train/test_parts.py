@@ -18,6 +18,7 @@ from raresight.strategies.stack import Stack
 from raresight.strategies.strategy import SyntheticRows
 from raresight.train import probe as probe_module
 from raresight.train.batches import Cases, Images
+from raresight.train.dead_taps import unreached as taps_unreached
 from raresight.train.head import HeadRows
 from raresight.train.probe import probe
 from raresight.train.runtime import Runtime
@@ -101,18 +102,36 @@ def test_the_answer_of_the_probe_is_a_runtime(bench: Bench) -> None:
     assert (runtime.device.type, runtime.threads) == ("cpu", 1)
 
 
-@pytest.mark.parametrize(("fast", "chosen"), [(0.9, ("fp32", False)), (0.86, ("bf16", True))])
-def test_another_choice_must_be_fifteen_percent_faster(
-    bench: Bench, fast: float, chosen: tuple[str, bool], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def timed(choices: list[Runtime], *args: Any) -> tuple[int, dict[Runtime, float], list[Runtime]]:
-        return 8, {c: fast if (c.dtype, c.channels_last) == ("bf16", True) else 1.0 for c in choices}, []
+def test_the_lock_is_that_of_the_winner(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = bench.config.model_copy(update={"image": ImageSection(size=128)})
+
+    def timed(choices: list[Runtime], *args: Any) -> tuple[int, dict[Runtime, float]]:
+        return 8, {choice: 0.5 if choice.dtype == "bf16" else 1.0 for choice in choices}
 
     monkeypatch.setattr(probe_module, "_time", timed)
-    lock = probe(bench.config, bench.config.problem)
-    assert (lock["dtype"], lock["channels_last"]) == chosen
-    fixed = bench.with_train(precision="fp32").config
-    assert probe(fixed, fixed.problem)["dtype"] == "fp32"
+    lock = probe(config, config.problem)
+    assert (lock["dtype"], lock["channels_last"]) == ("bf16", True)
+    assert lock["probe"] == {
+        "batch": 8,
+        "ms_per_image": {"fp32": 125, "fp32 channels_last": 125, "bf16": 62.5, "bf16 channels_last": 62.5},
+    }
+    fixed = config.model_copy(update={"train": TrainSection(precision="fp32")})
+    assert probe(fixed, config.problem)["dtype"] == "fp32"
+
+
+def test_an_arms_own_network_is_looked_at_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[nn.Module] = []
+
+    def second_has(network: nn.Module, x: torch.Tensor) -> bool:
+        seen.append(network)
+        return len(seen) == 2
+
+    monkeypatch.setattr(probe_module, "has_dead_taps", second_has)
+    monkeypatch.setattr(probe_module, "_time", lambda choices, *_: (8, dict.fromkeys(choices, 1.0)))
+    arms = {"plain": [], "own": [{"backbone": "test_convnext"}]}
+    config = parse_config(bench.config.model_dump() | {"arms": arms})
+    assert set(probe(config, config.problem)["probe"]["ms_per_image"]) == {"fp32", "fp32 channels_last"}
+    assert len(seen) == 2
 
 
 def test_what_this_machine_lacks_is_refused(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +166,7 @@ def test_bf16_is_avoided_on_the_cpu_where_images_shrink_below_a_filter(bench: Be
 )
 def test_taps_that_only_meet_padding(side: int, kernel: int, stride: int, padding: int, unreached: bool) -> None:
     """By hand; for (2, 3, 2, 1) the one output sits at -1, 0, 1, of which -1 is padding."""
-    assert probe_module._unreached(side, kernel, stride, padding, 1) is unreached
+    assert taps_unreached(side, kernel, stride, padding, 1) is unreached
 
 
 def test_bf16_and_channels_last_train_and_resume_alike(bench: Bench) -> None:
