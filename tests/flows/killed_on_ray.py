@@ -67,7 +67,9 @@ def two_nodes() -> Iterator[str]:
 def train_on(address: str, study: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`raresight train STUDY --on ray` in a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "raresight", "train", str(study), "--on", "ray", "--address", address, *options]
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs behind it ignore Ctrl-C
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heard)
     try:
         yield process
     finally:
