@@ -46,10 +46,18 @@ def train(
         opened.require_strict()
     if dry_run:
         rows = opened.dry_run(arms=arm or ())
-        lines = [f"{r['arm']:<20} {r['runs']} runs, {r['total_hours']:.2f} h, {r['gb']:.1f} GB" for r in rows]
+        lines = [f"{r['arm']:<20} {_runs(r['runs'])}, {_time(r['total_hours'])}, {r['gb']:.1f} GB" for r in rows]
         answer(rows, as_json, "\n".join(lines))
         return
     where: dict[str, Any] = {"on": on.value if on else None, "address": address, "partition": partition, "wait": wait}
     runs = opened.train(arms=arm or (), seeds=seed or (), **where)
-    told = f"{len(runs)} runs done" if wait else f"{sum(run.done for run in runs)} of {len(runs)} runs done"
+    told = f"{_runs(len(runs))} done" if wait else f"{sum(run.done for run in runs)} of {_runs(len(runs))} done"
     answer([{"arm": r.arm, "seed": r.seed, "path": str(r.path)} for r in runs], as_json, told)
+
+
+def _runs(n: int) -> str:
+    return f"{n} run{'s' if n != 1 else ''}"
+
+
+def _time(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

@@ -49,7 +49,10 @@ def _joined(ray: Any, study: OpenStudy, address: str | None) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study reports to nobody
     address = address or os.environ.get("RAY_ADDRESS") or "local"
-    of_ours = {"include_dashboard": False} if address == "local" else {}
+    of_ours: dict[str, Any] = {}
+    if address == "local":
+        of_ours["include_dashboard"] = False
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as `train` is: nice workers starve on a busy machine
     try:
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level="error", **of_ours)
@@ -62,7 +65,8 @@ def _joined(ray: Any, study: OpenStudy, address: str | None) -> Iterator[None]:
             "all machines need the same Python and Ray",
         ) from cause
     try:
-        study.progress.say(f"Ray: {len(_nodes(ray))} machines, {ray.cluster_resources().get('CPU', 0):g} CPUs")
+        machines, cpus = len(_nodes(ray)), ray.cluster_resources().get("CPU", 0)
+        study.progress.say(f"Ray: {machines} machine{'s' * (machines != 1)}, {cpus:g} CPU{'s' * (cpus != 1)}")
         yield
     finally:
         ray.shutdown()
