@@ -17,7 +17,7 @@ from raresight.core.seeds import torch_rng
 from raresight.data.elastic import elastic
 from raresight.data.faithfulness import Candidate, Change
 from raresight.strategies.inputs.blur import apply_blur
-from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
+from raresight.strategies.inputs.photometric import Light, apply_light, draw_grain, draw_light
 from raresight.strategies.inputs.warp import Warp, apply_warp, draw_warp
 
 FURTHER = {"shear_deg": 15.0, "zoom": 0.5, "hue": 0.10, "blur_px": 3.0}
@@ -85,8 +85,7 @@ def _warp(warp: Warp, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, 
 
 def _light(light: Light, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     x = _tensor(image)
-    grain = torch.randn(x.shape, generator=torch_rng("audit grain", *x.shape)) if bool(light.noise > 0) else None
-    return _array(apply_light(x, light, grain)), mask
+    return _array(apply_light(x, light, draw_grain(x, light, torch_rng("audit grain", *x.shape)))), mask
 
 
 def _blurred(sigma: float, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

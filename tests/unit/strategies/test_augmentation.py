@@ -1,16 +1,20 @@
-"""Grain is drawn for every picture of a batch in which any has noise, and for none where none has."""
+"""Grain is drawn for the pictures that have noise, and for no others."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
 from torch import Tensor
 
 from raresight.core.presets import PRESETS
-from raresight.strategies.inputs.augmentation import change
+from raresight.strategies.inputs.augmentation import change, change_all
 from raresight.strategies.inputs.draws import spread
+from raresight.strategies.inputs.fused import change_fused
+from raresight.strategies.inputs.photometric import Light, draw_grain
+from raresight.strategies.inputs.warp import Warp
 
 STILL = PRESETS["none"]
 
@@ -26,20 +30,38 @@ def test_noise_alone_changes_every_picture() -> None:
     assert (out != x).flatten(1).any(1).all()
 
 
-@pytest.mark.parametrize(("noise", "drawn"), [(0.0, 0), (0.05, 6 * 16)])
-def test_grain_is_drawn_only_where_there_is_noise(noise: float, drawn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("noise", "share", "drawn"), [(0.0, 1.0, 0), (0.05, 1.0, 6 * 16), (0.05, 0.5, 4 * 16)])
+def test_grain_is_drawn_only_where_there_is_noise(
+    noise: float, share: float, drawn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     numbers, randn = [0], torch.randn
 
-    def counted(shape: torch.Size, generator: torch.Generator) -> Tensor:
-        numbers.append(shape.numel())
+    def counted(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        numbers.append(math.prod(shape))
         return randn(shape, generator=generator)
 
     monkeypatch.setattr(torch, "randn", counted)
     x = torch.full((6, 1, 4, 4), 0.5)
-    change(
-        x, torch.ones(6, dtype=torch.bool), dataclasses.replace(STILL, noise=noise), strength=1.0, share=1.0, rng=rng()
-    )
-    assert sum(numbers) == drawn
+    bounds = dataclasses.replace(STILL, noise=noise)
+    out = change(x, torch.ones(6, dtype=torch.bool), bounds, strength=1.0, share=share, rng=rng())
+    assert sum(numbers) == drawn == 16 * int((out != x).flatten(1).any(1).sum())
+
+
+def test_each_noisy_picture_gets_the_grain_drawn_for_it() -> None:
+    """Pictures 1 and 3 of 4 have noise, of sd 0.1 and 0.2: 0.5 + 0.1 * the first grain, 0.5 + 0.2 * the second."""
+    x = torch.full((4, 3, 2, 5), 0.5)
+    none, one = torch.zeros(4), torch.ones(4)
+    light = Light(none, one, one, none, one, torch.tensor([0.0, 0.1, 0.0, 0.2]))
+    grain = draw_grain(x, light, rng())
+    assert grain is not None
+    assert grain.shape == (2, 3, 2, 5)
+    expected = x.clone()
+    expected[1] += 0.1 * grain[0]
+    expected[3] += 0.2 * grain[1]
+    still, every = Warp(one, one, none, none, none, none, none, one), one > 0
+    for worker in (change_all, change_fused):
+        found = worker(x, every, still, none, light, grain)
+        torch.testing.assert_close(found, expected.clamp(0, 1), atol=1e-6, rtol=0)
 
 
 def test_half_of_the_changes_go_either_way_and_as_many_as_the_share_are_made() -> None:

@@ -16,7 +16,7 @@ from raresight.strategies.inputs import augmentation, fused
 from raresight.strategies.inputs.augmentation import change, change_all
 from raresight.strategies.inputs.draws import spread
 from raresight.strategies.inputs.fused import change_fused, fits, loops
-from raresight.strategies.inputs.photometric import Light, draw_light
+from raresight.strategies.inputs.photometric import Light, draw_grain, draw_light
 from raresight.strategies.inputs.warp import Warp, draw_warp
 
 # Every transform at once, further than any preset goes: mirror images of mirror images, blur wider than the picture.
@@ -61,8 +61,8 @@ def drawn(x: Tensor, bounds: Preset, share: float) -> Change:
     n = len(x)
     warp = draw_warp(n, bounds, strength=1, share=share, rng=rng(1))
     light = draw_light(n, bounds, strength=1, share=share, rng=rng(2))
-    grain = torch.randn(x.shape, generator=rng(3)) if bounds.noise else None
-    return warp, spread(n, bounds.blur_px, strength=1, share=share, rng=rng(4)).abs_(), light, grain
+    blur = spread(n, bounds.blur_px, strength=1, share=share, rng=rng(4)).abs_()
+    return warp, blur, light, draw_grain(x, light, rng(3))
 
 
 @pytest.mark.parametrize("bounds", [*PRESETS.values(), WILD], ids=lambda preset: preset.name)
@@ -102,7 +102,7 @@ def test_each_part_of_the_light_counts_alone(name: str) -> None:
     one, zero = torch.ones(2), torch.zeros(2)
     value = {"contrast": 0.7, "saturation": 1.3, "gamma": 1.4}.get(name, 0.1)
     light = replace(Light(zero, one, one, zero, one, zero), **{name: torch.tensor([value, value])})
-    still, grain = Warp(one, one, zero, zero, zero, zero, zero, one), torch.randn(x.shape, generator=rng(0))
+    still, grain = Warp(one, one, zero, zero, zero, zero, zero, one), draw_grain(x, light, rng(0))
     expected = change_all(x.double(), one > 0, still, zero, light, grain)
     found = change_fused(x, one > 0, still, zero, light, grain)
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=0)

@@ -12,7 +12,7 @@ from raresight.core.presets import PRESETS, Preset
 from raresight.strategies.inputs.blur import apply_blur
 from raresight.strategies.inputs.draws import spread
 from raresight.strategies.inputs.fused import change_fused, fits
-from raresight.strategies.inputs.photometric import Light, apply_light, draw_light
+from raresight.strategies.inputs.photometric import Light, apply_light, draw_grain, draw_light
 from raresight.strategies.inputs.warp import Warp, apply_warp, draw_warp
 
 
@@ -81,7 +81,7 @@ def change(x: Tensor, chosen: Tensor, bounds: Preset, *, strength: float, share:
     """
     warp = draw_warp(len(x), bounds, strength=strength, share=share, rng=rng)
     light = draw_light(len(x), bounds, strength=strength, share=share, rng=rng)
-    grain = torch.randn(x.shape, generator=rng) if bool((light.noise != 0).any()) else None
+    grain = draw_grain(x, light, rng)
     blur = spread(len(x), bounds.blur_px, strength=strength, share=share, rng=rng).abs_()
     worker = change_fused if fits(x) else change_all
     return worker(x, chosen, warp, blur, light, grain)

@@ -47,7 +47,8 @@ def _least() -> list[np.ndarray]:
     images = np.empty((0, 2, 2, 1), np.float32)
     never, value = np.empty(0, np.bool_), np.empty(0, np.float32)
     maps, matrices = np.empty((0, 2, 3)), np.empty((0, 3, 3), np.float32)
-    return [images, images, never, maps, value, never, matrices, value, value, value, value, images[..., 0]]
+    light, which = [matrices, value, value, value, value], np.empty(0, np.int64)
+    return [images, images, never, maps, value, never, *light, which, np.empty((0, 0), np.float32)]
 
 
 def fits(x: Tensor) -> bool:
@@ -64,13 +65,14 @@ def fits(x: Tensor) -> bool:
 def change_fused(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Light, grain: Tensor | None) -> Tensor:
     """Warp, lens, then light and sensor for the images for which `chosen` `(B,)` holds; all others are copied.
 
-    Shapes: `x` `(B, C, H, W)` float32 for which `fits` holds; the answer is new memory, laid out as `x` is.
+    Shapes: `grain` as `draw_grain` gives it; `x` `(B, C, H, W)` float32 for which `fits` holds; the answer is new
+    memory, laid out as `x` is.
     """
     n, channels, height, width = x.shape
     lines = x.permute(0, 2, 3, 1).contiguous().numpy()
     changed = torch.empty(n, height, width, channels)
     out = changed.numpy()
-    sensor = torch.empty(0, channels, height * width) if grain is None else grain.flatten(2)
+    sensor = torch.empty(0, 0) if grain is None else grain.permute(0, 2, 3, 1).flatten(1)
     every = [
         (chosen & warp.moved).numpy(),
         matrix(warp, height, width).double().numpy(),
@@ -78,12 +80,13 @@ def change_fused(x: Tensor, chosen: Tensor, warp: Warp, blur: Tensor, light: Lig
         (chosen & light.moved(channels)).numpy(),
         colour_matrix(light).float().numpy(),
         *(values.float().numpy() for values in (light.contrast, light.brightness, light.gamma, light.noise)),
+        (light.noise != 0).cumsum(0).sub(1).numpy(),
     ]
 
     def work(part: slice) -> None:
         pixels = loops()
         assert pixels is not None
-        pixels.change(lines[part], out[part], *(values[part] for values in every), sensor[part].numpy())
+        pixels.change(lines[part], out[part], *(values[part] for values in every), sensor.numpy())
 
     parts = max(1, min(torch.get_num_threads(), n))
     slices = [slice(n * k // parts, n * (k + 1) // parts) for k in range(parts)]

@@ -59,6 +59,18 @@ def draw_light(n: int, bounds: Preset, *, strength: float, share: float, rng: to
     )
 
 
+def draw_grain(x: Tensor, light: Light, rng: torch.Generator) -> Tensor | None:
+    """Standard normal numbers for the pictures of `x` `(B, C, H, W)` that have noise, in their order; None where none.
+
+    `(N, C, H, W)` float32 on the CPU, laid out as the cache lays out pictures.
+    """
+    n = int((light.noise != 0).sum())
+    if not n:
+        return None
+    _, channels, height, width = x.shape
+    return torch.randn((n, height, width, channels), generator=rng).permute(0, 3, 1, 2)
+
+
 def colour_matrix(light: Light) -> Tensor:
     """`(B, 3, 3)`: contrast * RGB<-YIQ * diag(1, saturation * turn by hue) * YIQ<-RGB."""
     cos, sin = light.saturation * light.hue.cos(), light.saturation * light.hue.sin()
@@ -73,8 +85,8 @@ def apply_light(x: Tensor, light: Light, grain: Tensor | None = None) -> Tensor:
     """Change images `(B, C, H, W)` in [0, 1]; the answer is clamped to [0, 1].
 
     c (M x - m) + m + b with m the image's mean luma (saturation and hue keep it), then x^gamma, then noise times
-    `grain` (standard normal, shaped as `x`). Images with another number of channels than 3 are changed channel by
-    channel, about the mean of all, without saturation and hue.
+    `grain` (as `draw_grain` gives it: for images with noise alone). Images with another number of channels than 3 are
+    changed channel by channel, about the mean of all, without saturation and hue.
     """
     n, channels, height, width = x.shape
 
@@ -94,5 +106,7 @@ def apply_light(x: Tensor, light: Light, grain: Tensor | None = None) -> Tensor:
     if bool((light.gamma != 1).any()):
         out.pow_(on_device(light.gamma).view(n, 1, 1))
     if grain is not None:
-        out.addcmul_(on_device(grain).view_as(out), on_device(light.noise).view(n, 1, 1)).clamp_(0, 1)
+        noisy = light.noise.nonzero().flatten()
+        added = on_device(grain).flatten(2) * on_device(light.noise[noisy]).view(-1, 1, 1)
+        out.index_add_(0, noisy.to(x.device, non_blocking=True), added).clamp_(0, 1)
     return out.view(x.shape)

@@ -49,14 +49,15 @@ def change(
     brightness: np.ndarray,
     gamma: np.ndarray,
     noise: np.ndarray,
+    which: np.ndarray,
     grain: np.ndarray,
 ) -> None:
     """Write to `out` what becomes of `x`, both `(B, H, W, C)` float32.
 
     `warped` and `lit` `(B,)` bool say which images change so, and `sigma` `(B,)` in their own pixels where it is not 0;
     all others are copied. `theta` `(B, 2, 3)` float64 as `warp.matrix` gives it; `matrix` `(B, 3, 3)` float32 as
-    `photometric.colour_matrix`; contrast, brightness, gamma and noise `(B,)` float32; `grain` `(B, C, H * W)` float32,
-    or with a B of 0 where there is none.
+    `photometric.colour_matrix`; contrast, brightness, gamma and noise `(B,)` float32; `grain` `(N, H * W * C)`
+    float32 for images with noise alone: image i's is row `which[i]` (`(B,)` int64).
     """
     height, width, channels = x.shape[1:]
     left = np.empty(width, np.uint32)
@@ -76,8 +77,8 @@ def change(
             if contrast[i] != 1:
                 offset += (_F(1) - contrast[i]) * _mean_luma(target, width * channels, channels)
             _light(target, width, channels, matrix[i], contrast[i], offset, gamma[i])
-            if len(grain) and noise[i] != 0:
-                _roughen(target, grain[i], noise[i])
+            if noise[i] != 0:
+                _roughen(target, grain[which[i]], noise[i])
 
 
 @_compiled
@@ -211,10 +212,8 @@ def _light(
 
 @_compiled
 def _roughen(image: np.ndarray, grain: np.ndarray, noise: float) -> None:
-    channels, n = grain.shape
-    for c in range(channels):
-        for j in range(n):
-            image[channels * j + c] = _within(image[channels * j + c] + noise * grain[c, j])
+    for j in range(len(image)):
+        image[j] = _within(image[j] + noise * grain[j])
 
 
 @_inlined
