@@ -15,7 +15,16 @@ from PIL import Image
 
 from raresight.data.array_file import array_of, dtype_of
 from raresight.data.disk import is_full
-from raresight.data.transforms import UndecodableError, bits, decode, from_array, resize, unreadable
+from raresight.data.transforms import (
+    UndecodableError,
+    as_array,
+    as_image,
+    bits,
+    decode,
+    from_array,
+    resized,
+    unreadable,
+)
 
 _MEMBER = re.compile(r"^(?P<file>.+\.npz)#(?P<array>[^\[\]]+)\[(?P<index>\d+)\]$")
 BLANK = 0.01  # of the full scale: a picture whose pixels differ by less shows nothing
@@ -138,7 +147,8 @@ def prepare(row: Row, content: bytes | np.ndarray, *, size: int, channels: int, 
     else:
         picture = from_array(content, channels)
     row.width, row.height, row.changed = picture.width, picture.height, ";".join(picture.changed)
-    pixels = resize(picture.content, size)
+    square = resized(picture.content, size)
+    pixels = as_array(square)
     if pixels.dtype.itemsize > dtype.itemsize:
         raise _deeper()
     if pixels.dtype != dtype:  # an 8-bit picture among 16-bit ones: white stays white
@@ -147,9 +157,7 @@ def prepare(row: Row, content: bytes | np.ndarray, *, size: int, channels: int, 
     row.checksum = zlib.crc32(row.pixels.data)
     told_apart_by = row.file_sha256 if shows_nothing(row.pixels) else ""
     row.pixel_hash = pixel_hash(row.pixels, picture.width, picture.height, told_apart_by)
-    row.dhash = dhash(
-        row.pixels
-    )  # of what the network sees, as all that finds duplicates is; it is also the cheaper one
+    row.dhash = dhash(square)  # of what the network sees, as all that finds duplicates is; also the cheaper one
     return row
 
 
@@ -187,14 +195,10 @@ def pixel_hash(pixels: np.ndarray, width: int, height: int, told_apart_by: str =
 
 
 def dhash(picture: Image.Image | np.ndarray) -> str:
-    """Difference hash: shrink to 9 x 8 grey, one bit where a pixel is brighter than its right neighbour; 16 hex digits.
+    """Difference hash: 9 x 8 grey means of blocks, a bit where one is brighter than its right neighbour; 16 hex digits.
 
     Near-duplicates (another compression, another scale) differ in few of the 64 bits.
     Source: Krawetz, "Kind of Like That", The Hacker Factor blog (2013).
     """
-    if isinstance(picture, np.ndarray):
-        pixels = (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else picture
-        picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    grey = picture if picture.mode == "L" else picture.convert("L")
-    small = np.asarray(grey.resize((9, 8), Image.Resampling.BILINEAR, reducing_gap=2.0))
+    small = np.asarray(as_image(picture).resize((9, 8), Image.Resampling.BOX).convert("L"))
     return np.packbits(small[:, :-1] > small[:, 1:]).tobytes().hex()

@@ -120,7 +120,9 @@ class Partial:
 
     def append(self, rows: list[Row]) -> None:
         """Store one stretch of rows: pixels first, so that a line in the journal means that its pixels are there."""
-        self._pixels.write(b"".join(row.pixels.tobytes() for row in rows if row.pixels is not None))
+        for row in rows:
+            if row.pixels is not None:
+                self._pixels.write(row.pixels.data)
         self._pixels.flush()
         for row in rows:
             line = {"row": self.n_rows if row.pixels is not None else -1, **row.record()}

@@ -52,8 +52,7 @@ class Picture:
     @property
     def pixels(self) -> np.ndarray:
         """`(H, W, C)` uint8 or uint16."""
-        pixels = np.asarray(self.content)
-        return pixels[..., None] if pixels.ndim == 2 else pixels
+        return as_array(self.content)
 
 
 def decode(source: Path | bytes, *, channels: int, at_least: int | None = None, name: str = "") -> Picture:
@@ -91,15 +90,34 @@ def resize(picture: Image.Image | np.ndarray, size: int) -> np.ndarray:
 
     Antialiased bicubic, so that shrinking makes no moiré of hair and pigment network. The dtype stays.
     """
+    return np.ascontiguousarray(as_array(resized(picture, size)))
+
+
+def resized(picture: Image.Image | np.ndarray, size: int) -> Image.Image | np.ndarray:
+    """As `resize`; what was worked on as an image stays one."""
     if isinstance(picture, np.ndarray):
         if picture.shape[:2] == (size, size):
-            return np.ascontiguousarray(picture)
+            return picture
         if picture.dtype != np.uint8:
             return _resize_deep(picture, size)
-        picture = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC, box=centre_square(*picture.size))
-    return np.asarray(picture).reshape(size, size, -1)
+        picture = as_image(picture)
+    if picture.size == (size, size):
+        return picture
+    return picture.resize((size, size), Image.Resampling.BICUBIC, box=centre_square(*picture.size))
+
+
+def as_array(picture: Image.Image | np.ndarray) -> np.ndarray:
+    """`(H, W, C)` uint8 or uint16."""
+    pixels = np.asarray(picture)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def as_image(picture: Image.Image | np.ndarray) -> Image.Image:
+    """An 8-bit image; of 16 bits, the upper eight."""
+    if isinstance(picture, Image.Image):
+        return picture
+    pixels = (picture >> 8).astype(np.uint8) if picture.dtype == np.uint16 else picture
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _resize_deep(pixels: np.ndarray, size: int) -> np.ndarray:
