@@ -204,6 +204,7 @@ SETTINGS = {
     "adamw64": Setting(64, 64, "adamw", (*FREE, "SAM", "peer: pytorch_optimizer SAM")),
     "sgd64-short": Setting(64, 64, "sgd", (*FREE, "SAM", "peer: pytorch_optimizer SAM", IMBSAM), most=2),
     "layernorm64": Setting(64, 64, "sgd", (PLAIN, CONTROL, "SAM", IMBSAM), most=2, backbone="convnext_atto"),
+    "imbsam64": Setting(64, 64, "sgd", (PLAIN, CONTROL, IMBSAM), most=1),
     "sgd224": Setting(224, 16, "sgd", (*FREE, "SAM"), most=2),
 }
 
