@@ -243,9 +243,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--images", type=int, default=192, help="of the peer, a turn")
+    parser.add_argument("--no-workers", action="store_true", help="the peers without worker processes alone")
     parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    peers = tuple(peer for peer in PEERS if not (asked.no_workers and peer.workers))
     runtime = Runtime(torch.device("cpu"))
     lines = heading(
         "Input of later epochs beside torchvision v2 and a DataLoader",
@@ -267,13 +269,13 @@ def main() -> None:
                     Path(folder),
                     size,
                     PRESETS[preset],
-                    PEERS,
+                    peers,
                     rounds=asked.rounds,
                     batch=asked.batch,
                     n=asked.images,
                 )
                 lines += lines_of(size, preset, taken)
-                print("\n".join(lines[-len(PEERS) :]), flush=True)
+                print("\n".join(lines[-len(peers) :]), flush=True)
     lines += ["", f"The whole took {time.perf_counter() - started:.0f} s."]
     write("\n".join(lines), asked.table)
 
