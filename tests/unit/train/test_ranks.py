@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from raresight import cli_output
 from raresight.core.errors import ConfigError
 from raresight.core.launched import launched, silent
 from raresight.core.run import RunFolder
+from raresight.train import journal as journal_module
 from raresight.train.checkpoint import Progress, load_resume, save_resume
+from raresight.train.journal import Journal
 from raresight.train.meeting import meeting
 from raresight.train.ranks import ALONE, Ranks
 from raresight.train.ranks_trouble import refuse_small
@@ -195,6 +198,42 @@ def test_alone_nothing_is_asked_of_others(tmp_path: Path) -> None:
     ALONE.serve(torch.device("cpu"))
     assert ALONE.first(lambda: 3) == 3
     assert torch.equal(torch.cat([buffer.flatten() for buffer in model.buffers()]), before)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_statistics_are_weighed_by_rows_and_other_buffers_are_those_of_rank_0(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a rank with 3 of 4 rows brings to the sum: three quarters of its statistics; of the rest all or nothing."""
+    monkeypatch.setattr(Ranks, "sum_", lambda self, values: values)
+    model = torch.nn.BatchNorm1d(2)
+    model.register_buffer("other", torch.tensor([8.0]))
+    model.running_mean.copy_(torch.tensor([4.0, -8.0]))  # type: ignore[union-attr]
+    model.num_batches_tracked.fill_(5)  # type: ignore[union-attr]
+    Ranks(rank, 2).mean_buffers(model, 3, 4)
+    assert model.running_mean.tolist() == [3.0, -6.0]  # type: ignore[union-attr]
+    assert model.running_var.tolist() == [0.75, 0.75]  # type: ignore[union-attr]
+    kept = 1 - rank
+    assert (int(model.num_batches_tracked), model.other.tolist()) == (5 * kept, [8.0 * kept])  # type: ignore
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_between_evaluations_the_leading_rank_alone_reads_losses_off_the_clock(
+    rank: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has a clock of its own: another rank would end by itself, and rank 0 tell of a process that is gone."""
+    monkeypatch.setattr(journal_module, "RESUME_SECONDS", 0.0)
+    run = RunFolder(bench.folder / "run", "focal", 0)
+    stack = four_ranks.Stack([], bench.config.problem)
+    journal = Journal(run, stack, bench.config, {}, None, Ranks(rank, 2))
+    journal.progress.step = 1
+    journal._unread.append(torch.tensor(torch.nan))
+    model = four_ranks.network(four_ranks.grouped)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    with nullcontext() if rank else pytest.raises(ConfigError, match="RS-R46"):
+        journal.save(model, optimiser, evaluated=False)
+    with pytest.raises(ConfigError, match="RS-R46"):  # all read them before an evaluation
+        journal.save(model, optimiser, evaluated=True)
 
 
 def _resumed(bench: Bench, then: dict[str, Any], now: dict[str, Any], *, finished: bool) -> Any:
