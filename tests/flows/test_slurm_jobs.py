@@ -25,7 +25,7 @@ from tests.flows.test_frozen_arms import edit
 
 pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")
 
-STEPS = 200
+STEPS = 120
 ARMS = {"baseline": [], "head": [{"frozen": "baseline"}, "class_weights"]}
 SHORT = {**TINY["train"], "steps": STEPS, "head_steps": 5, "evaluate_every": 5}
 
@@ -60,7 +60,7 @@ def assert_equal(folder: Path, serial: Path) -> None:
         assert sha256(ours / "best.safetensors") == sha256(theirs / "best.safetensors"), arm
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300)
 def test_a_job_that_was_killed_is_queued_again_and_ends_as_the_serial_run(untrained: Path, serial: Path) -> None:
     from raresight.verbs.on_slurm import train_on_slurm
 
@@ -94,7 +94,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "slurm/queue"
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300)
 def test_jobs_are_left_in_the_queue_tied_to_one_another(untrained: Path, serial: Path, slurm: Path, cli: Cli) -> None:
     edit(untrained, resources={"cpus": 2, "memory_gb": 3, "hours": 1.5, "arms": {"head": {"gpus": 1}}})
     command = ("train", untrained, "--on", "slurm", "--partition", "short", "--no-wait")
@@ -117,7 +117,7 @@ def test_jobs_are_left_in_the_queue_tied_to_one_another(untrained: Path, serial:
     assert_equal(untrained, serial)
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(300)
 def test_what_the_user_must_mend_comes_back_from_the_queue(serial: Path, tmp_path: Path, slurm: Path, cli: Cli) -> None:
     folder = Path(shutil.copytree(serial, tmp_path / "study"))
     edit(folder, train={**SHORT, "lr": 1e-3})
