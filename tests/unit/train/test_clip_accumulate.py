@@ -113,6 +113,13 @@ def test_parts_of_rows_that_make_up_the_batch_add_up_to_it(kind: str, accumulate
     assert found[3][0] == 0
 
 
+@pytest.mark.parametrize(("kind", "known"), [("exclusive", 1), ("independent", 5)])
+def test_a_row_of_exclusive_labels_counts_where_all_of_them_are_known(kind: Any, known: int) -> None:
+    y = torch.tensor([[1.0, 0.0, 0.0], [torch.nan, 0.0, 0.0], [torch.nan, torch.nan, torch.nan]])
+    closure = SimpleNamespace(stack=Stack([], Task(kind, ("a", "b", "c"))))
+    assert int(Closure._known(closure, y)) == known  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("make", [lambda: SAM(rho=0.3), lambda: MSAM(rho=0.3)], ids=["sam", "msam"])
 def test_flat_minima_steps_are_the_same_in_pieces(make: Any) -> None:
     """SAM climbs with the gradient of the whole batch; momentum SAM moves the weights once for all pieces."""

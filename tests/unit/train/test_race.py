@@ -71,7 +71,7 @@ def test_where_a_pass_of_eight_would_take_too_long_two_tell() -> None:
     machine = Machine({FP32: (0, 150)})
     assert machine.batch(1.7, range(2, 65), 4) == 2
     assert [size for _, size in machine.passes] == [2, 2]
-    assert Machine({FP32: (0, 150)}).batch(20.7, range(2, 65), 4) == 9  # 18675 x 0.75 / 8 = 180 x 9.7; a pass costs 0, not less
+    assert Machine({FP32: (0, 150)}).batch(20.7, range(2, 65), 4) == 9  # 1751 = 180 x 9.7, a pass 0
 
 
 def test_a_size_that_came_out_cheaper_than_a_smaller_one_tells_nothing() -> None:
