@@ -11,7 +11,7 @@ import pytest
 from raresight.core.config import StudyConfig, parse_config
 from raresight.core.errors import ConfigError, DataError, Problem
 from raresight.core.run import StudyFolder
-from raresight.verbs.cluster import Job, Needs, jobs, perform, raise_all
+from raresight.verbs.cluster import Job, Needs, _for_the_probe, jobs, perform, raise_all
 from raresight.verbs.job_log import JobLog, Watch, refusal
 from raresight.verbs.on_ray import _fits
 from raresight.verbs.on_slurm import _asked
@@ -119,6 +119,21 @@ def test_unsaid_needs_follow_the_lock_and_the_device(
     tmp_path: Path, lock: dict[str, Any] | None, train: dict[str, Any], gpus: bool, expected: Needs
 ) -> None:
     assert {job.needs for job in laid(study(tmp_path, lock=lock, train=train), "focal", gpus=gpus)} == {expected}
+
+
+@pytest.mark.parametrize(
+    ("train", "needs", "threads", "device"),
+    [
+        ({}, Needs(3, 0), 3, "cpu"),  # the machine that locks may have a GPU that the jobs will not
+        ({}, Needs(3, 1), 3, "auto"),
+        ({"threads": 4, "device": "cuda"}, Needs(3, 0), 4, "cuda"),
+    ],
+)
+def test_the_lock_is_chosen_with_what_the_jobs_will_have(
+    tmp_path: Path, train: dict[str, Any], needs: Needs, threads: int, device: str
+) -> None:
+    settings = _for_the_probe(study(tmp_path, train=train), needs).config.train
+    assert (settings.threads, settings.device) == (threads, device)
 
 
 def test_resources_are_checked_like_every_other_section() -> None:
