@@ -33,7 +33,7 @@ class ImbSAM(Strategy):
     Helps: where SAM alone follows the gradient of the common classes and flattens for them what they need least.
     Hurts: with a handful of tail cases the direction is that of a handful of pictures. With batch normalisation it is
     dear. The cheap ways are no way: tail rows that normalise themselves, or by fixed statistics, give a correction that
-    has little to do with the method's (cosines of -0.4 to 0.3 in our networks, docs/findings/flat_minima.md).
+    has little to do with the method's (cosines of -0.4 to 0.4 in our networks, docs/findings/flat_minima.md).
     Evidence: CIFAR-100-LT, imbalance 100 (the table in the authors' repository): accuracy of classes with many, medium
     and few cases 75.9, 53.5, 19.4; SAM 79.7, 49.3, 12.4; plain 77.8, 46.6, 13.5. Medical images: our own study
     (docs/findings/flat_minima.md).
