@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from methods_study import difference_of, mean_of
 
 from raresight import Study
 from raresight.core.files import read_json, read_jsonl, write_json, write_text
@@ -243,26 +244,6 @@ def differences(arms: dict[str, list[Predictions]], reference: str, others: Any)
     rows = compare(chosen, baseline=reference, part="test", resamples=2000)
     cells = {arm: [difference_of(rows, arm, *figure) for figure in FIGURES] for arm in others}
     return [f"| {arm} | " + " | ".join(row) + " |" for arm, row in cells.items()]
-
-
-def mean_of(estimates: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> str:
-    found = [
-        row
-        for row in estimates
-        if (row["arm"], row["metric"], row["class"]) == (arm, metric, cls)
-        and row["operating_point"] in (None, "argmax")
-        and row["subgroup"] is None
-        and row["value"] is not None
-    ]
-    if not found:
-        return "-"
-    value, low, high = (sum(row[key] for row in found) / len(found) for key in ("value", "low", "high"))
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def difference_of(rows: list[dict[str, Any]], arm: str, metric: str, cls: str | None) -> str:
-    row = row_of(rows, arm, metric, cls)
-    return "-" if row["difference"] is None else f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
 
 
 if __name__ == "__main__":

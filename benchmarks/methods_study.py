@@ -129,6 +129,7 @@ def mean_of(estimates: list[dict[str, Any]], arm: str, metric: str, cls: str | N
         for row in estimates
         if (row["arm"], row["metric"], row["class"]) == (arm, metric, cls)
         and row["operating_point"] in (None, "argmax")
+        and row["subgroup"] is None
         and row["value"] is not None
     ]
     if not found:

@@ -8,7 +8,6 @@ and whether features of a validation part, from which all metrics follow, are th
 from __future__ import annotations
 
 import argparse
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -31,25 +30,12 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        processes(Path(folder))
+        codes = four_ranks.started(Path(folder), seconds=3600)  # the last one leaves as if killed: tested elsewhere
+        if not (Path(folder) / "alone.pt").exists():
+            raise SystemExit(f"the processes left with {codes}")
         one = torch.load(Path(folder) / "alone.pt", weights_only=False)
         several = {world: ranks(Path(folder), world) for world in WORLDS}
     write("\n".join(page(one, several)), options.table)
-
-
-def processes(folder: Path) -> None:
-    """Four processes, two of which also work as two; the last one leaves as if killed, which is tested elsewhere."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    spawned = torch.multiprocessing.get_context("spawn")
-    started = [spawned.Process(target=four_ranks.work, args=(rank, port, folder)) for rank in range(4)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    if not (folder / "alone.pt").exists():
-        raise SystemExit(f"the processes left with {[process.exitcode for process in started]}")
 
 
 def ranks(folder: Path, world: int) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,36 @@ def write_study(folder: Path, phantom: Path, **changes: Any) -> Path:
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     return folder
+
+
+def trained_study(folder: Path, phantom: Path, **changes: Any) -> Path:
+    """`write_study`, checked, split and trained here, one run after the other."""
+    from raresight.api import Study
+
+    study = Study.open(write_study(folder, phantom, **changes))
+    study.check()
+    study.split()
+    study.train()
+    return folder
+
+
+def without_runs(study: Path, folder: Path) -> Path:
+    """A copy with the same data, cache and lock, and nothing trained."""
+    return Path(shutil.copytree(study, folder, ignore=shutil.ignore_patterns("arms")))
+
+
+def assert_same_runs(ours: Path, theirs: Path, arms: Iterable[str]) -> None:
+    """Validation predictions and best weights of seed 0 are the same, bit for bit."""
+    import pandas as pd
+
+    from raresight.core.files import sha256
+
+    for arm in arms:
+        runs = [folder / f"arms/{arm}/seed-0" for folder in (ours, theirs)]
+        tables = [pd.read_parquet(run / "val/predictions.parquet") for run in runs]
+        pd.testing.assert_frame_equal(*tables, check_exact=True)
+        weights = [sha256(run / "best.safetensors") for run in runs]
+        assert weights[0] == weights[1], arm
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 
-from raresight.api import Study
-from raresight.core.files import read_json, read_jsonl, sha256
-from tests.flows.conftest import TINY, Cli, write_study
+from raresight.core.files import read_json, read_jsonl
+from tests.flows.conftest import TINY, Cli, assert_same_runs, trained_study, without_runs
 from tests.flows.killed_on_ray import ARMS, NETWORKS, Ran, alive, job_log, train_on, two_nodes, with_a_kill
 from tests.flows.test_frozen_arms import edit
 
@@ -33,32 +31,20 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory, phantom: Path) -> Path:
-    folder = write_study(tmp_path_factory.mktemp("serial") / "study", phantom, arms=ARMS, train=SHORT)
-    study = Study.open(folder)
-    study.check()
-    study.split()
-    study.train()
-    return folder
+    return trained_study(tmp_path_factory.mktemp("serial") / "study", phantom, arms=ARMS, train=SHORT)
 
 
 @pytest.fixture(scope="module")
 def clustered(serial: Path, address: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    return with_a_kill(untrained(serial, tmp_path_factory.mktemp("clustered") / "study"), address, STEPS)
-
-
-def untrained(study: Path, folder: Path) -> Path:
-    """The same data, cache and lock."""
-    return Path(shutil.copytree(study, folder, ignore=shutil.ignore_patterns("arms")))
+    return with_a_kill(without_runs(serial, tmp_path_factory.mktemp("clustered") / "study"), address, STEPS)
 
 
 def test_a_study_over_two_nodes_equals_the_serial_one_bit_for_bit(clustered: Ran, serial: Path) -> None:
     assert clustered.code == 0, clustered.said
     assert "6 runs done" in clustered.said and "Ray: 2 machines, 2 CPUs" in clustered.said
+    assert_same_runs(clustered.folder, serial, ARMS)
     for arm in ARMS:
         ours, theirs = (folder / f"arms/{arm}/seed-0" for folder in (clustered.folder, serial))
-        tables = [pd.read_parquet(run / "val/predictions.parquet") for run in (ours, theirs)]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
-        assert sha256(ours / "best.safetensors") == sha256(theirs / "best.safetensors"), arm
         assert (ours / "DONE").read_text() == (theirs / "DONE").read_text()
         told = [[(row["step"], row["loss"] if "loss" in row else row["score"]) for row in events]
                 for events in (read_jsonl(run / "events.jsonl") for run in (ours, theirs))]  # fmt: skip
@@ -83,7 +69,7 @@ def test_the_killed_run_went_on_in_another_process(clustered: Ran) -> None:
 
 
 def test_ctrl_c_stops_the_jobs_and_leaves_what_can_be_resumed(serial: Path, address: str, tmp_path: Path) -> None:
-    folder = untrained(serial, tmp_path / "study")
+    folder = without_runs(serial, tmp_path / "study")
     edit(folder, train={**SHORT, "steps": 100 * STEPS})
     run = folder / "arms/baseline/seed-0"
     with train_on(address, folder, "--arm", "baseline") as process:

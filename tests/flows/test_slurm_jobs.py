@@ -11,16 +11,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
-from raresight.api import Study
 from raresight.core.errors import ConfigError
-from raresight.core.files import read_json, sha256
+from raresight.core.files import read_json
 from raresight.verbs.cluster import Job, Needs, jobs, perform, prepared
 from raresight.verbs.opened import OpenStudy
 from tests.flows import fake_slurm
-from tests.flows.conftest import TINY, Cli, write_study
+from tests.flows.conftest import TINY, Cli, assert_same_runs, trained_study, without_runs
 from tests.flows.test_frozen_arms import edit
 
 pytest.importorskip("submitit", reason="the extra 'slurm' is not installed")
@@ -32,32 +30,19 @@ SHORT = {**TINY["train"], "steps": STEPS, "head_steps": 5, "evaluate_every": 5}
 
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory: pytest.TempPathFactory, phantom: Path) -> Path:
-    folder = write_study(tmp_path_factory.mktemp("serial") / "study", phantom, arms=ARMS, train=SHORT)
-    study = Study.open(folder)
-    study.check()
-    study.split()
-    study.train()
-    return folder
+    return trained_study(tmp_path_factory.mktemp("serial") / "study", phantom, arms=ARMS, train=SHORT)
 
 
 @pytest.fixture
 def untrained(serial: Path, tmp_path: Path) -> Path:
     """The same data, cache and lock."""
-    return Path(shutil.copytree(serial, tmp_path / "study", ignore=shutil.ignore_patterns("arms")))
+    return without_runs(serial, tmp_path / "study")
 
 
 def rows(folder: Path, job: str) -> list[dict[str, Any]]:
     path = folder / f"jobs/{job}.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     return [json.loads(line) for line in text.splitlines() if line]
-
-
-def assert_equal(folder: Path, serial: Path) -> None:
-    for arm in ARMS:
-        ours, theirs = (one / f"arms/{arm}/seed-0" for one in (folder, serial))
-        tables = [pd.read_parquet(run / "val/predictions.parquet") for run in (ours, theirs)]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
-        assert sha256(ours / "best.safetensors") == sha256(theirs / "best.safetensors"), arm
 
 
 @pytest.mark.timeout(300)
@@ -83,7 +68,7 @@ def test_a_job_that_was_killed_is_queued_again_and_ends_as_the_serial_run(untrai
     assert log[0]["pid"] == killed[0] != log[1]["pid"]
     assert [row["event"] for row in rows(untrained, "heads-on-baseline-seed-0")] == ["begun", "done"]
     assert log[-1]["time"] < rows(untrained, "heads-on-baseline-seed-0")[0]["time"]
-    assert_equal(untrained, serial)
+    assert_same_runs(untrained, serial, ARMS)
 
 
 @pytest.fixture
@@ -114,7 +99,7 @@ def test_jobs_are_left_in_the_queue_tied_to_one_another(untrained: Path, serial:
     while not (slurm / "1001.state").read_text().startswith(("COMP", "FAIL", "CANC")):
         time.sleep(0.1)
     assert (slurm / "1001.state").read_text() == "COMPLETED", list((untrained / "jobs/slurm").glob("*.err"))
-    assert_equal(untrained, serial)
+    assert_same_runs(untrained, serial, ARMS)
 
 
 @pytest.mark.timeout(300)

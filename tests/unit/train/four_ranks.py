@@ -6,6 +6,8 @@ Started once for all tests of that file: importing torch in four processes costs
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -253,6 +255,27 @@ def work(rank: int, port: int, folder: Path) -> None:
     ranks = Ranks(rank, 4, group=four, waiting=four)
     (folder / f"lost {rank}").write_text(refused(lambda: _gone(ranks)), encoding="utf-8")
     os._exit(0)
+
+
+def started(folder: Path, seconds: float = 300) -> list[int | None]:
+    """Run `work` in four processes that write into `folder`; their exit codes, None for one that did not end in time.
+
+    The last one leaves with 9, as if killed.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawned = torch.multiprocessing.get_context("spawn")
+    processes = [spawned.Process(target=work, args=(rank, port, folder)) for rank in range(4)]
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+    codes = [process.exitcode for process in processes]
+    for process in processes:
+        process.kill()  # one that hangs must not outlive the tests
+    return codes
 
 
 def _gone(ranks: Ranks) -> None:
