@@ -1,0 +1,1 @@
+"""`raresight explain`: looking into the models, arms side by side."""
