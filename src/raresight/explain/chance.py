@@ -70,8 +70,12 @@ def against_others(
         for row in own[marked[own] & np.isfinite(maps[own]).all(axis=1)]:
             rng = numpy_rng("other patients' masks", *names, int(row))
             drawn = others if len(others) <= draws else np.sort(rng.choice(others, draws, replace=False))
-            scores = _linear(maps[row], shares, of_area)
-            scores |= _drawn(maps[row], [where[j] for j in drawn], float(taus[row]))
+            values = positive(maps[row])
+            order = np.argsort(-values)
+            ranked = Descending(values[order][None])
+            scores = {name: float(score[0]) for name, score in ranked.linear(shares[order][None]).items()}
+            scores["iobb"] = float(ranked.heat[0] @ of_area[order])
+            scores |= _drawn(ranked, order, [where[j] for j in drawn], float(taus[row]))
             for name, value in scores.items():
                 columns[f"{name}_0"][row] = value
     return pd.DataFrame(columns)
@@ -116,23 +120,12 @@ class _Pooled:
         return (self._mask - own.sum(axis=0)) / left, (self._of_area - of_area) / left
 
 
-def _linear(values: np.ndarray, shares: np.ndarray, of_area: np.ndarray) -> dict[str, float]:
-    values = positive(values)
-    order = np.argsort(-values)
-    ranked = Descending(values[order][None])
-    scores = {name: float(score[0]) for name, score in ranked.linear(shares[order][None]).items()}
-    return scores | {"iobb": float(ranked.heat[0] @ of_area[order])}
-
-
-def _drawn(values: np.ndarray, others: list[np.ndarray], tau: float) -> dict[str, float]:
+def _drawn(ranked: Descending, order: np.ndarray, others: list[np.ndarray], tau: float) -> dict[str, float]:
     """Means over some masks, each given by the places of its pixels, of the scores that are not linear in the mask.
 
     All three follow from one number per pixel: how many pixels of the map have at least its value.
     """
-    values = positive(values)
-    order = np.argsort(-values)
-    ranked = Descending(values[order][None])
-    reached = np.empty(len(values), dtype=np.int32)
+    reached = np.empty(len(order), dtype=np.int32)
     reached[order] = ranked.ends[0]
     above = int(ranked.above(tau)[0])
     sums = np.zeros(3)

@@ -88,7 +88,7 @@ def test_random_maps_score_nothing_at_any_finding_size(share):
         kept = corrected(got[name], chance[f"{name}_0"])
         assert abs(kept.mean()) < 4 * kept.std() / 250**0.5 + 1e-3, name
         assert abs(kept.mean()) < 0.08, name
-    assert raw["pixel_ap"] > share and raw["rank"] > share / 2  # what the area alone gives
+    assert raw["pixel_ap"] > share  # what the area alone gives
 
 
 def test_maps_that_look_score_high_beside_them():
