@@ -1,0 +1,222 @@
+"""What the difference between two arms can show, from figures of their networks on the same resamples of patients.
+
+An arm is the mean of its seeds, and a
+difference is arm minus baseline. Two things make a difference uncertain: which patients were looked at, and which seeds
+were trained. The patients' part is the bootstrap of the mean over seeds, the same draws for both arms; the seeds' part
+adds seeds drawn anew (`evaluate.bootstrap.over_seeds`), in pairs where both arms have the same seeds.
+
+Percentile intervals of few patients and few seeds are too narrow, so they are stretched from the value by t(df)/z, with
+df (Satterthwaite) from the variances of both parts; and 2,000 resamples cannot resolve a p below 0.001, so that Holm
+over more than 50 tests could never show anything. p is therefore the largest of: Student's t with that df; the tail of
+the resamples, 2 (1 + #beyond 0)/(1 + B), where at least 10 of them lie beyond 0; and 2^(1 - n), the least that swapping
+the arms within the n patients that tell them apart could show. A seed's noise at a patient is in both parts: p and
+interval err to the safe side.
+
+Source: Efron & Tibshirani (1993), ch. 13; Hesterberg, The American Statistician 69 (2015) 371 (stretching);
+Satterthwaite, Biometrics Bulletin 2 (1946) 110; Owen, Annals of Applied Statistics 1 (2007) 386 (two-way resampling).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from raresight.core.estimate import FEW_POSITIVE_PATIENTS
+from raresight.core.seeds import numpy_rng
+from raresight.evaluate.bootstrap import over_seeds, percentile
+from raresight.explain.draws import RESAMPLES, Draws, Figure, mean_figures, pairwise
+
+RESOLVED = 10  # resamples beyond 0 below which their share says nothing
+ONE_SEED = "one seed: the interval is over patients alone, and what a seed does by luck is not in it"
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """A mean over seeds, or a difference of two, with what it rests on.
+
+    `low`, `high` the 95% interval and `p` two-sided against 0, all None where `status` is not `ok`: `few` (fewer than
+    10 patients; `value` stands), `absent` (nothing to measure; `value` None), `same` (no patient and no seed makes a
+    difference, so that none can be put an interval around; `p` stands). `spread` is the standard deviation between the
+    baseline's seeds (the arm's own, for a level), None for one seed. `reason` says in words what limits it.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    spread: float | None = None
+    n_images: int = 0
+    n_patients: int = 0
+    n_seeds: int = 0
+    status: str = "ok"
+    reason: str = ""
+
+
+def mean_difference(
+    ours: np.ndarray,
+    theirs: np.ndarray,
+    patient: Sequence[object] | np.ndarray,
+    *,
+    resamples: int = RESAMPLES,
+    names: object = (),
+) -> Inferred:
+    """Arm minus baseline of a mean over rows, `(S, R)` each, over the rows that every network has."""
+    draws = Draws(patient, resamples=resamples, names=names)
+    a, b = pairwise(np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64))
+    figures = [[mean_figures(seed[:, None], patient, draws)[0] for seed in arm] for arm in (a, b)]
+    return difference(*figures, names=names)
+
+
+def difference(
+    ours: Sequence[Figure],
+    theirs: Sequence[Figure],
+    *,
+    seeds: tuple[Sequence[int], Sequence[int]] | None = None,
+    names: object = (),
+) -> Inferred:
+    """Arm minus baseline, each the mean of its seeds' figures on the same `Draws`; see the head of this file.
+
+    `seeds` name the networks of both arms; the same names in the same order are pairs (as without names, where both
+    have as many). `names` seed the draws of seeds.
+    """
+    a, b = (np.array([figure.value for figure in arm]) for arm in (ours, theirs))
+    resampled = _over(ours) - _over(theirs)
+    paired = len(a) == len(b) and (seeds is None or list(seeds[0]) == list(seeds[1]))
+    parts = [(a - b, 1.0)] if paired else [(a, 1.0), (b, -1.0)]
+    apart = None
+    if ours[0].by_patient is not None and theirs[0].by_patient is not None:
+        change = _sums(ours) - _sums(theirs)
+        apart = int(np.sum(np.abs(change) > 1e-12))
+    low, high = ours[0].span
+    return _inferred(
+        float(a.mean() - b.mean()),
+        resampled,
+        parts,
+        [*ours, *theirs],
+        _spread(b),
+        (low - high, high - low),
+        apart,
+        names,
+    )
+
+
+def level(figures: Sequence[Figure], *, names: object = ()) -> Inferred:
+    """An arm's own figure: the mean of its seeds', with interval and p against 0, and the spread between its seeds."""
+    values = np.array([figure.value for figure in figures])
+    span = figures[0].span
+    return _inferred(
+        float(values.mean()), _over(figures), [(values, 1.0)], figures, _spread(values), span, None, ("level", names)
+    )
+
+
+def over_seeds_alone(ours: Sequence[float], theirs: Sequence[float] | None = None) -> Inferred:
+    """A number of a whole network, its mean over seeds or a difference of two such means, with Student's t interval.
+
+    For what has no part by patient (a slope, a similarity of features): seeds are the sample, so the interval says
+    nothing about other patients. Differences of equally many seeds are taken in pairs. NaN for no value: `absent`; with
+    one seed, or where all seeds agree to the last bit, no interval.
+    """
+    a = np.asarray(ours, dtype=np.float64)
+    b = None if theirs is None else np.asarray(theirs, dtype=np.float64)
+    value = float(a.mean() if b is None else a.mean() - b.mean()) if len(a) and (b is None or len(b)) else math.nan
+    if math.isnan(value):
+        return Inferred(None, status="absent", reason="not defined here")
+    n_seeds = len(a) if b is None else min(len(a), len(b))
+    spread = _spread(a if b is None else b)
+    parts = [(a, 1.0)] if b is None else [(a - b, 1.0)] if len(a) == len(b) else [(a, 1.0), (b, -1.0)]
+    variance, df = _seed_variance(parts)
+    if n_seeds < 2 or variance <= 1e-24:
+        reason = "one seed: no interval" if n_seeds < 2 else "the seeds agree: no interval"
+        return Inferred(value, spread=spread, n_seeds=n_seeds, status="seeds", reason=reason)
+    half = float(student.ppf(0.975, df)) * math.sqrt(variance)
+    p = float(2 * student.sf(abs(value) / math.sqrt(variance), df))
+    reason = "over seeds alone: other patients are not in the interval"
+    return Inferred(value, value - half, value + half, p, spread, n_seeds=n_seeds, reason=reason)
+
+
+def _inferred(
+    value: float,
+    resampled: np.ndarray,
+    parts: Sequence[tuple[np.ndarray, float]],
+    figures: Sequence[Figure],
+    spread: float | None,
+    span: tuple[float, float],
+    apart: int | None,
+    names: object,
+) -> Inferred:
+    """From the mean over seeds on resamples of patients, `(B,)`, and the `parts` whose seeds are drawn anew."""
+    n_patients = min(figure.n_patients for figure in figures)
+    n_seeds = min(len(seeds) for seeds, _ in parts)
+    known = Inferred(
+        value,
+        spread=spread,
+        n_images=min(figure.n_images for figure in figures),
+        n_patients=n_patients,
+        n_seeds=n_seeds,
+    )
+    if math.isnan(value):
+        return replace(known, value=None, status="absent", reason="nothing to measure it on")
+    if n_patients < FEW_POSITIVE_PATIENTS:
+        return replace(
+            known, status="few", reason=f"{n_patients} patients, fewer than {FEW_POSITIVE_PATIENTS}: no interval"
+        )
+    defined = resampled[~np.isnan(resampled)]
+    if len(defined) < len(resampled) / 2:
+        return replace(known, status="few", reason="most resamples do not define it: no interval")
+    by_patients = float(np.var(defined))
+    by_seeds, df_seeds = _seed_variance(parts)
+    variance = by_patients + by_seeds
+    least = 2.0 ** (1 - (n_patients if apart is None else apart))
+    if variance <= 1e-24:
+        p = 1.0 if abs(value) <= 1e-12 else least
+        return replace(known, p=p, status="same", reason="no patient and no seed changes it: no interval can be had")
+    df = variance**2 / (by_patients**2 / (n_patients - 1) + (by_seeds**2 / df_seeds if by_seeds else 0.0))
+    anew = resampled + sum(sign * _luck(seeds, len(resampled), names, i) for i, (seeds, sign) in enumerate(parts))
+    low, high, undefined = percentile(anew)
+    stretch = float(student.ppf(0.975, df) / norm.ppf(0.975))
+    low, high = value + stretch * (min(low, value) - value), value + stretch * (max(high, value) - value)
+    beyond = int(min(np.sum(anew <= 0), np.sum(anew >= 0)))
+    p = float(2 * student.sf(abs(value) / math.sqrt(variance), df))
+    if beyond >= RESOLVED:
+        p = max(p, 2 * (1 + beyond) / (1 + len(defined)))
+    reasons = [ONE_SEED] if n_seeds < 2 else []
+    reasons += [f"{undefined} of {len(resampled)} resamples undefined"] if undefined else []
+    return replace(
+        known, low=max(low, span[0]), high=min(high, span[1]), p=min(1.0, max(p, least)), reason="; ".join(reasons)
+    )
+
+
+def _luck(seeds: np.ndarray, resamples: int, *names: object) -> np.ndarray:
+    """What drawing the seeds anew adds to their mean in each resample, `(B,)`; 0 for one seed.
+
+    Their deviations are those on all patients: deviations on resampled ones would count a seed's noise at a patient
+    once more.
+    """
+    chosen = numpy_rng("look seeds", *names).integers(0, len(seeds), size=(len(seeds), resamples))
+    each = np.repeat((seeds - seeds.mean())[:, None], resamples, axis=1)
+    return over_seeds(each, chosen) if len(seeds) > 1 else np.zeros(resamples)
+
+
+def _seed_variance(parts: Sequence[tuple[np.ndarray, float]]) -> tuple[float, float]:
+    """The variance of the mean over seeds, Σ s²/S, and its degrees of freedom; (0, 1) where each part has one seed."""
+    each = [(float(np.var(seeds, ddof=1)) / len(seeds), len(seeds) - 1) for seeds, _ in parts if len(seeds) > 1]
+    total = sum(variance for variance, _ in each)
+    below = sum(variance**2 / df for variance, df in each)
+    return total, total**2 / below if below else 1.0
+
+
+def _spread(values: np.ndarray) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 and not np.isnan(values).any() else None
+
+
+def _over(figures: Sequence[Figure]) -> np.ndarray:
+    return np.asarray(np.mean([figure.resampled for figure in figures], axis=0))
+
+
+def _sums(figures: Sequence[Figure]) -> np.ndarray:
+    return np.asarray(np.mean([figure.by_patient for figure in figures if figure.by_patient is not None], axis=0))

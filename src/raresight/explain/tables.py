@@ -1,0 +1,219 @@
+"""The tables T1 to T6: rows with the same keys everywhere, and how they are kept."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raresight.core.files import write_json, write_text
+from raresight.evaluate.permutation import holm
+from raresight.explain.paired import Inferred, over_seeds_alone
+
+Row = dict[str, Any]
+
+# table -> the name of its files
+TABLES = {
+    "verdict": "T1_verdict",
+    "alignment": "T2_alignment",
+    "dissection": "T3_dissection",
+    "geometry": "T4_geometry",
+    "gate": "T5_gate",
+    "between": "T6_between",
+}
+KEYS: Row = {
+    "table": "",
+    "arm": None,
+    "baseline": None,
+    "seed": None,
+    "class": None,
+    "band": None,
+    "layer": None,
+    "method": None,
+    "metric": "",
+    "cases": "all",
+    "other": None,
+    "other_layer": None,
+    "value": None,
+    "low": None,
+    "high": None,
+    "p_level": None,
+    "difference": None,
+    "diff_low": None,
+    "diff_high": None,
+    "p": None,
+    "p_adjusted": None,
+    "family": "",
+    "spread": None,
+    "n_images": None,
+    "n_patients": None,
+    "n_seeds": None,
+    "status": "ok",
+    "verdict": None,
+    "reason": "",
+    "greyed": False,
+}
+GROUPED = ("class", "band", "layer", "method", "other", "other_layer")
+
+
+def row(**given: Any) -> Row:
+    """A row with every key of `KEYS`, those not given as they stand there.
+
+    `value` is the mean over seeds of `arm` (`seed` None) with its 95% interval, `difference` that mean less the
+    baseline's. `p_level` tests `value` against 0, `p` the difference, `p_adjusted` is Holm's over the rows of one
+    `family`. `spread` is the standard deviation between the baseline's seeds. `n_images` and `n_patients` count those
+    that have the finding (and a region where the measure needs one). `status`: `ok`, `few`, `absent`, `same` (see
+    `paired.Inferred`), `seeds`. `cases`: `all`, `found` or `missed` (a difference: by every network of both arms).
+
+    Raises: `KeyError` for a key that no table has.
+    """
+    if strange := set(given) - set(KEYS):
+        raise KeyError(f"no table has a column {sorted(strange)[0]}")
+    return KEYS | {key: _plain(value) for key, value in given.items()}
+
+
+def inferred_row(level: Inferred, change: Inferred | None = None, **given: Any) -> Row:
+    """A row from an arm's own figure and, unless the arm is the baseline, from its difference to the baseline."""
+    rests = level if change is None else change
+    said = row(
+        value=level.value, low=level.low, high=level.high, p_level=level.p, spread=rests.spread,
+        n_images=rests.n_images, n_patients=rests.n_patients, n_seeds=rests.n_seeds, status=rests.status,
+        reason=rests.reason, **given,
+    )  # fmt: skip
+    if change is not None:
+        of_change = {"difference": change.value, "diff_low": change.low, "diff_high": change.high, "p": change.p}
+        said |= {key: _plain(value) for key, value in of_change.items()}
+    return said
+
+
+def adjust(rows: Sequence[Row]) -> None:
+    """Holm over the rows of each `family` that have a p, greyed ones left out; fills `p_adjusted`."""
+    families: dict[str, list[Row]] = {}
+    for one in rows:
+        if one["family"] and one["p"] is not None and not one["greyed"]:
+            families.setdefault(one["family"], []).append(one)
+    for members in families.values():
+        for one, adjusted in zip(members, holm([one["p"] for one in members]), strict=True):
+            one["p_adjusted"] = adjusted
+
+
+def fact_rows(
+    table: str,
+    facts: pd.DataFrame,
+    *,
+    baseline: str | None,
+    bands: Mapping[str, str] | None = None,
+    greyed: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """Rows of numbers that whole networks have: T3's shares, T4's slopes, T6's similarities.
+
+    `facts` has `arm seed metric value` and, where they apply, `class band layer method other other_layer n_images
+    n_patients reason`: one line a network and number, `value` NaN or None with a `reason` where there is none. Each row
+    is the mean over seeds and, for every arm but the baseline, its difference to the baseline's, with Student's t over
+    seeds alone (`paired.over_seeds_alone`): nothing is said there about other patients. A number that some seed lacks
+    has no row with a value. `p_adjusted` is Holm's over all rows of the table (family `seeds only: <table>`). Without
+    `baseline` (T6) there are no differences.
+    """
+    known = facts.copy()
+    for column in (*GROUPED, "reason"):
+        if column not in known:
+            known[column] = None
+    for column in ("n_images", "n_patients"):
+        if column not in known:
+            known[column] = math.nan
+    known["value"] = pd.to_numeric(known["value"], errors="coerce").astype(float)
+    keys = ["metric", *GROUPED]
+    known[keys] = known[keys].astype(object).where(known[keys].notna(), "")
+    rows: list[Row] = []
+    for group, lines in known.groupby(keys, sort=False):
+        of = dict(zip(keys, (value or None for value in group), strict=True))
+        if of["band"] is None and of["class"] is not None:
+            of["band"] = (bands or {}).get(str(of["class"]))
+        values = {arm: part.sort_values("seed")["value"].tolist() for arm, part in lines.groupby("arm", sort=False)}
+        for arm, ours in values.items():
+            mine = lines[lines["arm"] == arm]
+            theirs = values.get(baseline) if baseline is not None and arm != baseline else None
+            said = inferred_row(
+                over_seeds_alone(ours),
+                None if theirs is None else over_seeds_alone(ours, theirs),
+                table=table, arm=arm, baseline=baseline, greyed=arm in (greyed or {}), **of,
+                family=f"seeds only: {table}" if theirs is not None else "",
+            )  # fmt: skip
+            if said["value"] is None:
+                said["reason"] = next((str(r) for r in mine["reason"] if isinstance(r, str) and r), said["reason"])
+            for column in ("n_images", "n_patients"):
+                least = mine[column].min()
+                said[column] = None if pd.isna(least) else int(least)
+            rows.append(said)
+    adjust(rows)
+    return rows
+
+
+def gate_rows(
+    gates: Mapping[str, Mapping[int, tuple[bool, str]]], facts: Iterable[Mapping[str, Any]] = ()
+) -> tuple[list[Row], dict[str, str]]:
+    """T5, and the greyed arms with the reason: an arm is greyed where the maps of any of its seeds fail the gate.
+
+    `gates`: arm -> seed -> (passed, reason). `facts`: further lines with `arm`, `seed`, `metric`, `value` and other
+    keys of a row, listed as they are (Spearman and SSIM after randomising, batch-norm and hook checks).
+    """
+    rows: list[Row] = []
+    greyed = {}
+    for arm, seeds in gates.items():
+        failed = {seed: reason for seed, (passed, reason) in seeds.items() if not passed}
+        if failed:
+            greyed[arm] = "; ".join(f"seed {seed}: {reason}" for seed, reason in failed.items())
+        share = (len(seeds) - len(failed)) / len(seeds) if seeds else None
+        verdict = "maps not trusted" if failed else "maps pass" if seeds else "not tried"
+        rows.append(
+            row(
+                table="gate", arm=arm, metric="gate", value=share, n_seeds=len(seeds), verdict=verdict,
+                greyed=bool(failed), status="ok" if seeds else "absent", reason=greyed.get(arm, ""),
+            )
+        )  # fmt: skip
+    for fact in facts:
+        said = row(**{"table": "gate", "greyed": fact.get("arm") in greyed} | dict(fact))
+        if said["value"] is None:
+            said["status"] = "absent"
+        rows.append(said)
+    return rows, greyed
+
+
+def save_tables(tables: Mapping[str, Sequence[Row]], folder: Path) -> list[Path]:
+    """Each table as `<T1_verdict, ...>.csv` and `.json` in `folder`, each file whole or as it was before.
+
+    In CSV an empty cell is what does not apply or could not be measured, never 0.
+
+    Raises: `KeyError` for an unknown table; `ConfigError` RS-R45 where the disk is full.
+    """
+    written = []
+    for table, rows in tables.items():
+        path = folder / TABLES[table]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(KEYS), lineterminator="\n")
+        writer.writeheader()
+        for one in rows:
+            writer.writerow({key: _cell(one[key]) for key in KEYS})
+        written += [path.with_suffix(".csv"), path.with_suffix(".json")]
+        write_text(written[-2], text.getvalue())
+        write_json(written[-1], list(rows))
+    return written
+
+
+def _cell(value: object) -> object:
+    if value is None:
+        return ""
+    return json.dumps(value) if isinstance(value, bool) else value
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON knows, None for those it does not."""
+    if hasattr(value, "item") and not hasattr(value, "__len__"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

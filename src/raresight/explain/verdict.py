@@ -1,0 +1,212 @@
+"""Score and look joined: what a change of arm did to a class, in one of four flags, and whether maps beat chance.
+
+The rule, for one class and arm against the baseline, at alpha = .05. Two families are adjusted by Holm over class x
+metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment, detectors, d′ of the logits).
+
+1. `too few to tell`: fewer than 10 patients with the class, or one seed an arm (then a look that differs may be a
+   seed's luck), or neither alignment nor detectors can be compared.
+2. `better score, worse look`: AUROC or AP is shown higher (and neither lower) after Holm, and alignment is shown lower
+   after Holm.
+3. `same score, different model`: no difference of AUROC or AP is shown, not even taken alone (both p > alpha without
+   adjustment, the strict side here), and a look differs after Holm.
+4. `consistent`: otherwise. Either no look was shown to differ, or the score moved with it; the reason says which.
+
+Error control: flags 2 and 3 both need a look that is shown, so over a study whose arms do not differ the chance of any
+such flag is at most alpha, Holm's familywise rate over the look family, whatever the scores do. It is simulated in
+`docs/results` (`make study-look-null`). Flag 3 never shows that two scores are the same, and no failure to differ
+could: its reason carries the interval of both differences, and the reader judges whether that is near enough.
+
+An arm whose maps fail the gate (or any arm, where the baseline's fail) gets no flag: `maps not trusted`, and its rows
+are in no look family.
+
+Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from raresight.explain.tables import Row, adjust, row
+
+ALPHA = 0.05
+SAME_SCORE = "same score, different model"
+WORSE_LOOK = "better score, worse look"
+CONSISTENT = "consistent"
+TOO_FEW = "too few to tell"
+FLAGS = (SAME_SCORE, WORSE_LOOK, CONSISTENT, TOO_FEW)
+BEYOND = {"beyond_chance": "beyond chance", "beyond_prior": "beyond the anatomical prior"}
+NOT_SHOWN, NOT_TRUSTED = "not shown", "maps not trusted"
+
+SCORES = {"auroc": "AUROC", "auprc": "AP"}
+LOOKS = {"alignment": "alignment", "detectors": "detectors", "d_prime": "d′"}
+
+
+def verdict(rows: Mapping[str, Row], *, alpha: float = ALPHA, baseline_greyed: bool = False) -> tuple[str | None, str]:
+    """The flag of one class and arm, and the reason in words; see the head of this file for the rule.
+
+    `rows`: metric (`auroc`, `auprc`, `alignment`, `detectors`, `d_prime`; any may be missing) -> its row with
+    `difference diff_low diff_high p p_adjusted n_patients n_seeds greyed`, adjusted. None for maps not trusted.
+    """
+    if baseline_greyed or any(one["greyed"] for one in rows.values()):
+        return None, f"{NOT_TRUSTED}: the {'baseline' if baseline_greyed else 'arm'} did not pass the gate (T5)"
+    scores = {name: rows[name] for name in SCORES if name in rows and rows[name]["p"] is not None}
+    looks = {name: rows[name] for name in LOOKS if name in rows and rows[name]["p"] is not None}
+    unseen = "; ".join(LOOKS[name] + _why(rows.get(name)) for name in LOOKS if name not in looks)
+    if reason := _cannot_tell(rows, scores, looks, unseen):
+        return TOO_FEW, reason
+    shown = {name: one for name, one in looks.items() if _shown(one, alpha)}
+    flag, why = _flag(list(scores.values()), shown, alpha)
+    said = f"{why}: {_words(SCORES, rows)}; {'shown: ' if shown else ''}{_words(LOOKS, shown or looks)}"
+    return flag, said + (f"; not looked at: {unseen}" if unseen else "")
+
+
+def _flag(scores: Sequence[Row], shown: Mapping[str, Row], alpha: float) -> tuple[str, str]:
+    """From the scores' rows and those of the looks that are shown to differ."""
+    better = any(_shown(one, alpha) and one["difference"] > 0 for one in scores)
+    worse = any(_shown(one, alpha) and one["difference"] < 0 for one in scores)
+    if better and not worse and "alignment" in shown and shown["alignment"]["difference"] < 0:
+        return WORSE_LOOK, "a higher score and a lower alignment were shown"
+    if not shown:
+        return CONSISTENT, "no look was shown to differ, which does not make them equal"
+    if all(one["p"] > alpha for one in scores):
+        return SAME_SCORE, "no score difference was shown, which does not make them equal"
+    return CONSISTENT, "the score moved too, or may have"
+
+
+def _cannot_tell(
+    rows: Mapping[str, Row], scores: Mapping[str, Row], looks: Mapping[str, Row], unseen: str
+) -> str | None:
+    if not scores:
+        return next((rows[name]["reason"] for name in SCORES if name in rows), "") or "no score can be compared"
+    if min(one["n_seeds"] or 1 for one in (*scores.values(), *looks.values())) < 2:
+        return "one seed an arm: a different look may be a seed's luck"
+    return None if {"alignment", "detectors"} & set(looks) else f"not looked at: {unseen}"
+
+
+def chance_verdict(one: Row, *, alpha: float = ALPHA) -> tuple[str, str]:
+    """`beyond chance` (or prior), `not shown`, `too few to tell` or `maps not trusted`, from an arm's own alignment.
+
+    `one`: a row `beyond_chance` or `beyond_prior`. Beyond: above 0 with p ≤ alpha, where p is Holm's over class x arm (`p_adjusted` of this row).
+    """
+    if one["greyed"]:
+        return NOT_TRUSTED, f"{NOT_TRUSTED}: the gate (T5) was not passed"
+    if one["value"] is None or one["p_adjusted"] is None:
+        return TOO_FEW, one["reason"]
+    above = one["value"] > 0 and one["p_adjusted"] <= alpha
+    return (BEYOND[one["metric"]] if above else NOT_SHOWN), one["reason"]
+
+
+def verdict_rows(
+    scores: Sequence[Row],
+    alignment: Sequence[Row],
+    detectors: Sequence[Row] = (),
+    *,
+    measure: str = "mass",
+    layer: str | None = None,
+    method: str | None = None,
+    alpha: float = ALPHA,
+) -> list[Row]:
+    """T1: per class and arm the differences of `auroc auprc alignment detectors d_prime`, and the verdicts.
+
+    `scores` from `arm_rows.score_rows`, `alignment` from `alignment_rows` (the rows of `<measure>_corrected` at `layer`
+    and `method` become `alignment`, those of `<measure>_skill` the skill over the anatomical prior), `detectors` from
+    `detector_rows` (those at `layer`, or of all layers where none is named). Each row is there for the baseline too,
+    without a difference. Then per class and arm: `verdict` (not for the baseline), `beyond_chance` and `beyond_prior`,
+    whose `verdict` says what `chance_verdict` finds. Families: `score`, `look`, `chance`, `prior`; rows of all classes
+    together (`class` None) and of greyed arms are in none.
+    """
+    picked = [one | {"table": "verdict"} for one in scores]
+    picked += _renamed(_at(alignment, f"{measure}_corrected", layer, method), "alignment")
+    picked += _renamed(_at(detectors, "detectors", layer, None), "detectors")
+    baseline_greyed = any(one["greyed"] and one["arm"] == one["baseline"] for one in picked)
+    for one in picked:
+        in_score = one["metric"] in SCORES
+        compared = one["class"] is not None and one["arm"] != one["baseline"]
+        looked = compared and not in_score and not one["greyed"] and not baseline_greyed
+        one["family"] = "score" if compared and in_score else "look" if looked else ""
+        one["p_adjusted"] = None
+    _adjust_all(picked)
+    said = list(picked)
+    by_place: dict[tuple[str, str], dict[str, Row]] = {}
+    for one in picked:
+        if one["class"] is not None and one["arm"] != one["baseline"]:
+            by_place.setdefault((one["class"], one["arm"]), {})[one["metric"]] = one
+    for (name, arm), rows in by_place.items():
+        flag, reason = verdict(rows, alpha=alpha, baseline_greyed=baseline_greyed)
+        first = next(iter(rows.values()))
+        fewest = [one["n_patients"] for one in rows.values() if one["n_patients"] is not None]
+        said.append(
+            row(
+                table="verdict", arm=arm, baseline=first["baseline"], metric="verdict", band=first["band"],
+                layer=layer, method=method, verdict=flag, reason=reason, greyed=first["greyed"],
+                n_patients=min(fewest, default=None), n_seeds=first["n_seeds"],
+                status="not_trusted" if flag is None else "few" if flag == TOO_FEW else "ok", **{"class": name},
+            )
+        )  # fmt: skip
+    for metric, suffix, family in (("beyond_chance", "_corrected", "chance"), ("beyond_prior", "_skill", "prior")):
+        said += _beyond(_at(alignment, measure + suffix, layer, method), metric, family, alpha)
+    return said
+
+
+def _beyond(rows: Iterable[Row], metric: str, family: str, alpha: float) -> list[Row]:
+    """Every arm's own corrected alignment against 0, the baseline's too; the difference is not this row's matter."""
+    said = []
+    for one in rows:
+        if one["class"] is None:
+            continue
+        own: dict[str, Any] = {"difference": None, "diff_low": None, "diff_high": None, "p_adjusted": None}
+        said.append(one | own | {"table": "verdict", "metric": metric, "family": family, "p": one["p_level"]})
+    adjust(said)
+    for one in said:
+        one["verdict"], one["reason"] = chance_verdict(one, alpha=alpha)
+        one["p"] = None
+    return said
+
+
+def _adjust_all(rows: Sequence[Row]) -> None:
+    """Holm within the families; a greyed arm's scores stay in theirs, as they do not rest on maps."""
+    marks = [one["greyed"] for one in rows]
+    for one in rows:
+        one["greyed"] = False
+    adjust(rows)
+    for one, greyed in zip(rows, marks, strict=True):
+        one["greyed"] = greyed
+
+
+def _at(rows: Iterable[Row], metric: str, layer: str | None, method: str | None) -> list[Row]:
+    return [
+        one
+        for one in rows
+        if one["metric"] == metric
+        and one["cases"] == "all"
+        and (layer is None or one["layer"] in (None, layer))
+        and (method is None or one["method"] in (None, method))
+    ]
+
+
+def _renamed(rows: Iterable[Row], metric: str) -> list[Row]:
+    return [one | {"table": "verdict", "metric": metric} for one in rows]
+
+
+def _shown(one: Row, alpha: float) -> bool:
+    return one["p_adjusted"] is not None and one["p_adjusted"] <= alpha and one["difference"] != 0
+
+
+def _why(one: Row | None) -> str:
+    return "" if one is None or not one["reason"] else f" ({one['reason']})"
+
+
+def _words(names: Mapping[str, str], rows: Mapping[str, Row]) -> str:
+    """`AUROC +0.012 (-0.003 to +0.027), AP ...`."""
+    said = []
+    for metric, word in names.items():
+        one = rows.get(metric)
+        if one is None or one["difference"] is None:
+            continue
+        digits = 1 if metric == "detectors" else 3
+        text = f"{word} {one['difference']:+.{digits}f}"
+        if one["diff_low"] is not None:
+            text += f" ({one['diff_low']:+.{digits}f} to {one['diff_high']:+.{digits}f})"
+        said.append(text)
+    return ", ".join(said)
