@@ -1,0 +1,129 @@
+"""Differences of every arm from the baseline in score and look, class by class, beside the spread of seeds."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from raresight.report.figures.look_style import greyed_caption
+from raresight.report.figures.style import CYCLE, FAINT, GREEN, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
+from raresight.report.look_rows import Look, firm, signed, sure, told_difference
+from raresight.report.tables import Row, Table, table
+from raresight.report.words import class_name, p_value
+
+COLUMNS = {
+    "auroc": "AUROC",
+    "auprc": "average precision",
+    "alignment": "alignment",
+    "detectors": "detectors",
+    "d_prime": "d′",
+}
+MOST_LINES = 72  # of a figure; the classes that do not fit stand in the table
+YARDSTICK = "#e4e8eb"
+
+
+def look_differences(look: Look) -> Figure | Absent:
+    """A column a measure, a block a class; bars are 95% intervals, the band is the spread of the baseline's seeds."""
+    if not look.others:
+        return Absent("not computed, because there is only one arm")
+    shown = [m for m in COLUMNS if any(_difference(look, m, arm, name) for arm in look.others for name in look.classes)]
+    if not shown:
+        return Absent(look.why_no("verdict"))
+    block = len(look.others) + 1
+    names = look.classes[: max(1, MOST_LINES // block)]
+    lines: list[tuple[str, str]] = []
+    for name in names:
+        lines += [(name, ""), *((name, arm) for arm in look.others)]
+    with canvas(0.55 + 0.142 * len(lines)) as figure:
+        panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for axes, metric in zip(panels, shown, strict=True):
+            _column(axes, look, metric, lines)
+        told = [arm or look.called(name) for name, arm in lines]
+        panels[0].set_yticks(range(len(lines)), told, fontsize=7)
+        for label, (_, arm) in zip(panels[0].get_yticklabels(), lines, strict=True):
+            label.set_color(FAINT if arm in look.greyed else INK)
+            label.set_weight("bold" if not arm else "normal")
+        for axes in panels[1:]:
+            axes.tick_params(axis="y", labelleft=False)
+        figure.supxlabel(f"lost (left) or gained (right) against {look.baseline}", fontsize=8.5, color=SOFT)
+        svg = to_svg(figure)
+    left_out = len(look.classes) - len(names)
+    caption = (
+        f"Paired on the same patients, rarest class first. The grey band is one standard deviation between the "
+        f"seeds of {look.baseline} alone: a difference inside it may be chance in training. Filled: clear after Holm's "
+        "correction; hollow: not; a cross: too few patients for an interval."
+        + (f" {left_out} commoner classes stand in the table." if left_out else "")
+    )
+    caption += greyed_caption(look)
+    return Figure(svg, "Differences in score and look from the baseline. " + caption, caption, numbers(look, shown))
+
+
+def _difference(look: Look, metric: str, arm: str, class_: str) -> float | None:
+    row = look.find("verdict", metric, arm, class_)
+    return None if row is None or row.get("difference") is None else float(row["difference"])
+
+
+def _column(axes: Axes, look: Look, metric: str, lines: list[tuple[str, str]]) -> None:
+    reach = 0.0
+    for y, (name, arm) in enumerate(lines):
+        if not arm:
+            axes.axhline(y - 0.5, color=HAIR, lw=0.7, zorder=0)
+            continue
+        row = look.find("verdict", metric, arm, name)
+        if row is None or row.get("difference") is None:
+            axes.text(0.03, y, "not estimable", fontsize=6, color=SOFT, style="italic", va="center",
+                      transform=axes.get_yaxis_transform())  # fmt: skip
+            continue
+        spread, value = row.get("spread"), float(row["difference"])
+        if spread is not None:
+            axes.barh(y, 2 * float(spread), left=-float(spread), height=1.0, color=YARDSTICK, lw=0, zorder=0.5)
+        clear, grey = sure(row), arm in look.greyed
+        colour = FAINT if grey else (GREEN if value > 0 else CYCLE[0]) if clear else SOFT
+        if not firm(row):
+            axes.plot([value], [y], "x", ms=3.6, mew=0.9, color=FAINT if grey else SOFT, zorder=3)
+            reach = max(reach, abs(value))
+            continue
+        if row.get("diff_low") is not None and row.get("diff_high") is not None:
+            axes.plot(
+                [row["diff_low"], row["diff_high"]], [y, y], color=colour, lw=1.3, zorder=2, solid_capstyle="butt"
+            )
+            reach = max(reach, abs(float(row["diff_low"])), abs(float(row["diff_high"])))
+        axes.plot(
+            [value], [y], "o", ms=3.6, mew=0.9, mec=colour, zorder=3, mfc=colour if clear and not grey else "white"
+        )
+        reach = max(reach, abs(value))
+    axes.axvline(0, color=INK, lw=0.8, zorder=1)
+    axes.set_xlim(-1.08 * (reach or 1), 1.08 * (reach or 1))
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(3, symmetric=True))
+    axes.xaxis.set_major_formatter(lambda value, _: _tick(value))
+    axes.tick_params(axis="x", labelsize=7)
+    axes.grid(axis="x", color=HAIR, lw=0.5)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    axes.set_title(COLUMNS[metric], fontsize=8)
+
+
+def _tick(value: float) -> str:
+    return "0" if value == 0 else f"{value:+.3g}".replace("-", "−")
+
+
+def numbers(look: Look, shown: list[str]) -> Table:
+    rows = []
+    for name in look.classes:
+        for arm in look.others:
+            for metric in shown:
+                row = look.find("verdict", metric, arm, name)
+                if row is None:
+                    continue
+                spread = row.get("spread")
+                n = row.get("n_patients")
+                why = look.greyed.get(arm) or str(row.get("reason") or "")
+                yardstick = "–" if spread is None else signed(float(spread))[1:]
+                p = p_value(row.get("p_adjusted"))
+                patients = "–" if n is None else str(n)
+                cells = (class_name(name), arm, COLUMNS[metric], told_difference(row), p, yardstick, patients, why)
+                mark = "wide" if arm in look.greyed or not firm(row) else "strong" if sure(row) else ""
+                rows.append(Row(cells, mark))
+    head = ("Class", "Arm", "Measure", "Difference", "p after Holm", "Spread of seeds", "Patients", "Remark")
+    return table(head, rows, (3, 4, 5, 6), "95% intervals. Bold: still below 0.05 after Holm's correction.")

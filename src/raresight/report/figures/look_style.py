@@ -1,0 +1,103 @@
+"""What the figures of `raresight explain` share: classes by rarity, arms by colour, greyed arms, labels kept apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, to_hex
+
+from raresight.report.figures.style import CYCLE, FAINT, INK, MARKERS, SOFT, Absent, Figure
+from raresight.report.look_rows import Look
+
+DARKEST, PALEST = 0.0, 0.82  # of cividis: what is paler cannot be seen on white
+
+
+def rarity_norm(look: Look) -> LogNorm:
+    counts = [max(1, look.count(name)) for name in look.classes] or [1]
+    low, high = min(counts), max(counts)
+    return LogNorm(low, high if high > low else low * 10)
+
+
+def rarity_colour(look: Look, class_: str) -> str:
+    """The rarest class darkest, on a log scale: a blue-to-yellow scale that all kinds of colour vision order alike."""
+    place = float(rarity_norm(look)(max(1, look.count(class_))))
+    return to_hex(mpl.colormaps["cividis"](DARKEST + (PALEST - DARKEST) * place))
+
+
+def arm_look(look: Look, arm: str) -> tuple[str, str]:
+    """Colour and marker of an arm: the baseline in ink, a greyed arm in grey."""
+    if arm == look.baseline:
+        return INK, "o"
+    place = look.others.index(arm)
+    return (FAINT if arm in look.greyed else CYCLE[place % len(CYCLE)]), MARKERS[place % len(MARKERS)]
+
+
+def arm_title(axes: Axes, look: Look, arm: str, letters: int = 40) -> None:
+    """The arm's name above its panel; a greyed arm says why it is grey, in lines of so many `letters`."""
+    if arm not in look.greyed:
+        axes.set_title(arm, fontsize=8.5)
+        return
+    why = wrapped(look.greyed[arm], letters)
+    axes.set_title(f"{arm}: not to be read", fontsize=8.5, color=SOFT, pad=4 + 8.0 * (1 + why.count("\n")))
+    told = axes.text(0, 1.02, why, transform=axes.transAxes, va="bottom", fontsize=6.5, color=SOFT, style="italic")
+    told.set_in_layout(False)
+
+
+def greyed_caption(look: Look, arms: Sequence[str] = ()) -> str:
+    """A sentence for the caption where arms are greyed; empty else."""
+    names = [name for name in (arms or look.arms) if name in look.greyed]
+    if not names:
+        return ""
+    told = "; ".join(f"{name} ({look.greyed[name]})" for name in names)
+    return f" Grey: maps that failed the check and must not be read, {told}."
+
+
+def apart(
+    points: Sequence[tuple[float, float]], size: tuple[float, float], gap: float = 1.15
+) -> list[tuple[float, float]]:
+    """Places for labels near their points, pushed apart until none of width and height `size` covers another."""
+    at = np.array(points, dtype=float).reshape(-1, 2)
+    box = np.array(size) * gap
+    for _ in range(200):
+        moved = False
+        for i in range(len(at)):
+            for j in range(i):
+                step = at[i] - at[j]
+                if (np.abs(step) >= box).all() or (np.abs(step) >= box).any():
+                    continue
+                axis = int(np.argmin((box - np.abs(step)) / box))
+                push = (box[axis] - abs(step[axis])) / 2 + 1e-6
+                sign = 1.0 if step[axis] > 0 or (step[axis] == 0 and i > j) else -1.0
+                at[i, axis] += sign * push
+                at[j, axis] -= sign * push
+                moved = True
+        if not moved:
+            break
+    return [(float(x), float(y)) for x, y in at]
+
+
+def wrapped(text: str, width: int) -> str:
+    lines, line = [], ""
+    for word in text.split():
+        if line and len(line) + len(word) + 1 > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}".strip()
+    return "\n".join([*lines, line])
+
+
+def standalone(made: Figure | Absent) -> str:
+    """The drawing as an SVG file of its own; an empty drawing with the reason where there is none."""
+    from html import escape
+
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" font-family="sans-serif"'
+    if isinstance(made, Absent):
+        text = f'<text x="10" y="25" font-size="12">{escape(made.why)}</text>'
+        return f'<svg {spaces} role="img" viewBox="0 0 640 40">{text}</svg>\n'
+    named = f'<svg {spaces} role="img" aria-label="{escape(made.alt)}"'
+    return re.sub(r"^<svg", lambda _: named, made.svg) + "\n"

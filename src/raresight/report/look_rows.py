@@ -1,0 +1,201 @@
+"""What `raresight explain` found, as its figures and pages read it: explain.json with its rows to be found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from raresight.report.words import class_name, number
+
+Entry = Mapping[str, Any]
+SCORE, ALIGNMENT = "auroc", "alignment"
+TOO_FEW = ("few", "absent", "not_estimable", "wide")  # statuses that are not drawn as a confident dot
+MEASURES = {
+    "hit": "hit rate",
+    "iou": "overlap (IoU)",
+    "mass": "share of the map inside",
+    "iobb": "share of the lesion covered",
+    "rank": "lesion pixels among the map's highest",
+    "pixel_ap": "average precision of pixels",
+    "lift": "pixel precision over chance",
+    "ehr": "effective heat ratio",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """explain.json, read only. A row that is not there is None, and every drawing says so in its place."""
+
+    data: Entry
+
+    @cached_property
+    def baseline(self) -> str:
+        return str(self.data.get("baseline") or (self._named[0] if self._named else ""))
+
+    @cached_property
+    def _named(self) -> list[str]:
+        return [str(arm["name"]) if isinstance(arm, Mapping) else str(arm) for arm in self.data.get("arms") or []]
+
+    @cached_property
+    def arms(self) -> list[str]:
+        """The baseline first, the others as they were given."""
+        others = [name for name in self._named if name != self.baseline]
+        return [self.baseline, *others] if self.baseline in self._named else others
+
+    @property
+    def others(self) -> list[str]:
+        return [arm for arm in self.arms if arm != self.baseline]
+
+    @cached_property
+    def per_class(self) -> dict[str, Entry]:
+        return {str(entry["name"]): entry for entry in self.data.get("classes") or []}
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """The rarest in training first."""
+        return sorted(self.per_class, key=self.count)
+
+    def count(self, class_: str) -> int:
+        """Training images with the class; 0 where that is not known."""
+        return int(self.per_class[class_].get("n_train") or 0)
+
+    @property
+    def seeds(self) -> list[Any]:
+        return list(self.data.get("seeds") or [])
+
+    @property
+    def layers(self) -> list[str]:
+        found = self.data.get("layers") or []
+        return [str(layer["name"]) if isinstance(layer, Mapping) else str(layer) for layer in found]
+
+    @property
+    def layer(self) -> str:
+        """The layer whose maps and units are shown: the chosen one, else the deepest."""
+        chosen = self.choices.get("layer")
+        return str(chosen) if chosen else (self.layers[-1] if self.layers else "")
+
+    @property
+    def choices(self) -> Entry:
+        return self.data.get("choices") or {}
+
+    @property
+    def measure(self) -> str:
+        """The measure behind `alignment`, in words."""
+        name = str(self.choices.get("alignment") or "mass").removesuffix("_corrected")
+        return MEASURES.get(name, name.replace("_", " "))
+
+    @cached_property
+    def n_regions(self) -> int:
+        return sum(int(entry.get("n_regions") or 0) for entry in self.per_class.values())
+
+    @cached_property
+    def greyed(self) -> dict[str, str]:
+        """Arms whose maps failed the check, and why; all other arms are absent."""
+        found = {}
+        for row in self.rows("gate"):
+            if row.get("greyed"):
+                why = str(row.get("reason") or "its maps failed the check")
+                found.setdefault(str(row["arm"]), why)
+        return found
+
+    def rows(self, table: str) -> list[Entry]:
+        return list((self.data.get("tables") or {}).get(table) or [])
+
+    @cached_property
+    def _index(self) -> dict[tuple[str, str, str, str | None], list[Entry]]:
+        index: dict[tuple[str, str, str, str | None], list[Entry]] = {}
+        for table in self.data.get("tables") or {}:
+            for row in self.rows(table):
+                key = (table, str(row.get("metric")), str(row.get("arm")), row.get("class") or None)
+                index.setdefault(key, []).append(row)
+        return index
+
+    def all_of(self, table: str, metric: str, arm: str, class_: str | None = None, **more: Any) -> list[Entry]:
+        """The rows of an arm and class whose other keys are as given."""
+        rows = self._index.get((table, metric, arm, class_), [])
+        return [row for row in rows if all(row.get(key) == value for key, value in more.items())]
+
+    def find(self, table: str, metric: str, arm: str, class_: str | None = None, **more: Any) -> Entry | None:
+        """The row over all seeds; that of the only seed where there is one; else None."""
+        rows = self.all_of(table, metric, arm, class_, **more)
+        together = [row for row in rows if row.get("seed") is None]
+        if together:
+            return together[0]
+        return rows[0] if len({row.get("seed") for row in rows}) == 1 else None
+
+    def value(self, table: str, metric: str, arm: str, class_: str | None = None, **more: Any) -> float | None:
+        row = self.find(table, metric, arm, class_, **more)
+        return None if row is None or row.get("value") is None else float(row["value"])
+
+    def metrics(self, table: str, names: tuple[str, ...]) -> list[str]:
+        """Those of `names` that have a figure anywhere in the table, in their order."""
+        there = {
+            str(row.get("metric")) for row in self.rows(table) if _number(row, "value") or _number(row, "difference")
+        }
+        return [name for name in names if name in there]
+
+    def numbered(self) -> Iterator[tuple[int, str]]:
+        """The classes with the numbers that stand for them in crowded figures: 1 is the rarest."""
+        yield from enumerate(self.classes, start=1)
+
+    def called(self, class_: str) -> str:
+        """`dermatofibroma (73)`: the class and its training images."""
+        n = self.count(class_)
+        return f"{class_name(class_)} ({n:,})" if n else class_name(class_)
+
+    def why_no(self, table: str) -> str:
+        """Why a table holds nothing, as far as explain.json tells."""
+        reasons = [str(row["reason"]) for row in self.rows(table) if row.get("reason")]
+        if reasons:
+            return f"not computed, because {reasons[0]}"
+        if table in ("alignment", "dissection") and not self.n_regions:
+            return "not computed, because nobody drew where the findings lie"
+        return "not computed, because raresight explain was not asked for it"
+
+
+def firm(row: Entry | None) -> bool:
+    """Whether enough patients stand behind the figure to be drawn as one."""
+    return row is not None and (row.get("status") or "ok") not in TOO_FEW
+
+
+def sure(row: Entry | None) -> bool:
+    """Whether a difference is clear after the correction for the number of comparisons."""
+    return firm(row) and row is not None and row.get("p_adjusted") is not None and float(row["p_adjusted"]) < 0.05
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def told_value(row: Entry | None) -> str:
+    """`0.41 (0.30–0.52)`, or the words that stand in its place."""
+    if row is None:
+        return "not computed"
+    if row.get("value") is None:
+        return "not estimable"
+    bounds = "no interval"
+    if row.get("low") is not None and row.get("high") is not None:
+        bounds = f"{_short(row['low'])}–{_short(row['high'])}"
+    return f"{_short(row['value'])} ({bounds})"
+
+
+def told_difference(row: Entry | None) -> str:
+    """`−0.12 (−0.18 to −0.05)`, or the words that stand in its place."""
+    if row is None:
+        return "not computed"
+    if row.get("difference") is None:
+        return "not estimable"
+    bounds = "no interval"
+    if row.get("diff_low") is not None and row.get("diff_high") is not None:
+        bounds = f"{signed(row['diff_low'])} to {signed(row['diff_high'])}"
+    return f"{signed(row['difference'])} ({bounds})"
+
+
+def _short(value: float) -> str:
+    return number(float(value)).replace("-", "−")
+
+
+def _number(row: Entry, key: str) -> bool:
+    return row.get(key) is not None
