@@ -9,12 +9,14 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Study", "demo", "doctor", "evaluate", "listing", "score"]
+__all__ = ["ProbeSet", "Regions", "Study", "demo", "doctor", "evaluate", "listing", "look", "score"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "evaluate":  # the package of that name can be called
         return importlib.import_module("raresight.evaluate")
+    if name in ("ProbeSet", "Regions"):
+        return getattr(importlib.import_module("raresight.explain.probe"), name)
     if name in __all__:
         return getattr(importlib.import_module("raresight.api"), name)
     raise AttributeError(f"module 'raresight' has no attribute '{name}'; public names: {', '.join(__all__)}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raresight.core.run import RunFolder
     from raresight.core.task import Task
     from raresight.data.read import ReadOptions
+    from raresight.explain.look import Look
     from raresight.verbs.opened import OpenStudy
     from raresight.verbs.own_loop import Arrays
 
@@ -133,6 +134,13 @@ class Study:
 
         return sweep(self._opened(), cls, prevalences, **options)
 
+    def explain(self, **options: Any) -> dict[str, Any]:
+        """What the networks look at, encode and separate: `arms`, `seeds`, `part`, `tasks`, `methods`, `layers`; see
+        `raresight.verbs.explain`."""
+        from raresight.verbs.explain import explain
+
+        return explain(self._opened(), **options)
+
     def freeze(self, **options: Any) -> Bundle:
         """One arm at its operating point as a bundle: `arm`, `seed`, `out`, `force`; see `raresight.verbs.freeze`."""
         from raresight.verbs.freeze import freeze
@@ -213,6 +221,16 @@ def monitor(bundle: str | Path, predictions: str | Path, **options: Any) -> dict
     from raresight.verbs.monitor import monitor as watch
 
     return watch(Path(bundle), Path(predictions), **options)
+
+
+def look(**options: Any) -> Look:
+    """Anybody's networks, arms and seeds side by side: `arms`, `probe`, and more; see `raresight.explain.look`."""
+    from raresight.core.extras import need
+
+    need("torch", extra="train", feature="looking into networks")
+    from raresight.explain.look import look as look_into
+
+    return look_into(**options)
 
 
 def demo(out: str | Path = "demo", *, progress: Silent | None = None) -> Path:

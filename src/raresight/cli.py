@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from raresight import cli_deploy, cli_train
+from raresight import cli_deploy, cli_explain, cli_train
 from raresight.cli_output import answer as _answer
 from raresight.cli_output import progress as _progress
 from raresight.cli_output import refuse_several, trouble
@@ -328,6 +328,8 @@ def sweep(
     part = result["test"] or result["val"]
     _answer(result, as_json, "\n".join(f"{row['column']:<10} {row['text']}" for row in part["verdicts"]))
 
+
+app.command()(cli_explain.explain)
 
 for deployed in (cli_deploy.freeze, cli_deploy.predict, cli_deploy.validate, cli_deploy.monitor):
     app.command()(deployed)

@@ -1,1 +1,55 @@
 """`raresight explain`: looking into the models, arms side by side."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raresight.cli_output import answer, progress, say
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="The study folder.")]
+
+
+class Looked(StrEnum):
+    val = "val"
+    test = "test"
+
+
+def explain(
+    study: StudyPath,
+    arm: Annotated[list[str] | None, typer.Option("--arm", help="Only this arm (repeatable).")] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed (repeatable).")] = None,
+    part: Annotated[Looked | None, typer.Option(help="Default: test where it was opened, else val.")] = None,
+    tasks: Annotated[str, typer.Option(help="With commas: alignment,dissect,geometry,sanity,faithfulness.")] = "",
+    method: Annotated[str, typer.Option(help="Kinds of maps, with commas: grad_cam,hires_cam,cam.")] = "",
+    layers: Annotated[str, typer.Option(help="Layers by name, with commas; auto chooses on validation.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print explain.json on stdout.")] = False,
+) -> None:
+    """Looking into the models, arms side by side."""
+    from raresight.api import Study
+
+    asked: dict[str, Any] = {"tasks": _several(tasks), "methods": _several(method), "layers": _several(layers)}
+    options = {name: value for name, value in asked.items() if value}
+    result = Study.open(study, progress()).explain(
+        arms=arm or (), seeds=seed or (), part=part.value if part else None, **options
+    )
+    answer(result, as_json, verdicts(result))
+    say(f"page: {study / 'explain' / 'look.html'}")
+
+
+def verdicts(result: dict[str, Any]) -> str:
+    """A line for each arm and class of the verdict table, or why there is none."""
+    rows = result["tables"].get("verdict", [])
+    lines = [
+        f"{row['arm'] or '':<24} {row['class'] or '':<20} {row['verdict'] or row['reason']}".rstrip()
+        for row in rows
+        if row["metric"] == "verdict"
+    ]
+    return "\n".join(lines) or "one arm alone is compared with nothing: see the tables"
+
+
+def _several(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

@@ -28,6 +28,7 @@ class DataSection(Section):
     uncertain: Literal["ignore", "positive", "negative", "refuse"] = "refuse"
     no_finding: Literal["drop", "keep"] = "drop"
     one_image_per_patient: bool = False
+    boxes: str | None = None
 
 
 class TaskSection(Section):

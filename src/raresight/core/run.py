@@ -147,6 +147,15 @@ class StudyFolder:
         return self.path / "sweep"
 
     @property
+    def explain(self) -> Path:
+        """What was found by looking into the networks: `explain.json`, tables, rows, figures, and the cache."""
+        return self.path / "explain"
+
+    @property
+    def explained(self) -> Path:
+        return self.explain / "explain.json"
+
+    @property
     def bundles(self) -> Path:
         return self.path / "bundle"
 

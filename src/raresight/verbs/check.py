@@ -71,7 +71,8 @@ def is_current(study: OpenStudy) -> bool:
 
 def _stamp(study: OpenStudy) -> str:
     config = study.config
-    sections = [config.data.model_dump(), config.task.model_dump(), config.image.model_dump()]
+    # Boxes are no part of what is trained on: naming them later leaves everything that was done as it is.
+    sections = [config.data.model_dump(exclude={"boxes"}), config.task.model_dump(), config.image.model_dump()]
     return stamp(study.manifest_path, str(study.root), *sections)
 
 

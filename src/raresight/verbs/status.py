@@ -20,6 +20,8 @@ from raresight.verbs.opened import OpenStudy, stamp, stamped
 from raresight.verbs.split import is_current as split_is_current
 from raresight.verbs.tune import is_tuned
 
+OPTIONAL = "not needed for the report"
+
 
 @dataclass(frozen=True)
 class Step:
@@ -34,7 +36,7 @@ class Step:
 def status(study: OpenStudy) -> dict[str, Any]:
     """Every step of the line with its state, `next`: the command that brings the study forward, `speed` of each arm."""
     steps = list(_steps(study))
-    pending = next((step for step in steps if step.state != "done"), None)
+    pending = next((step for step in steps if step.state != "done" and step.why != OPTIONAL), None)
     following = pending.command if pending else ""
     if not pending and study.config.data.images and not openings(study.folder.ledger):
         frozen = any(study.folder.bundles.glob(f"*/{FACTS}"))
@@ -121,7 +123,20 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
     behind += [path for path in shown if path.exists()]
     newest = has and folder.report.stat().st_mtime >= max(path.stat().st_mtime for path in behind)
     yield from _bundles(study)
+    yield from _explained(study)
     yield _step("report", has, newest, "results are newer than the page", f"raresight report {here}")
+
+
+def _explained(study: OpenStudy) -> Iterator[Step]:
+    """A look into the networks that was taken and is out of date; one that was never taken is nobody's next step."""
+    command = f"raresight explain {study.folder.path}"
+    if not study.folder.explained.exists():
+        yield Step("explain", "missing", OPTIONAL, command)
+        return
+    from raresight.verbs.explain import is_explained
+
+    fresh, why = is_explained(study)
+    yield _step("explain", True, fresh, why, command)
 
 
 def _bundles(study: OpenStudy) -> Iterator[Step]:

@@ -1,0 +1,400 @@
+"""Looking into networks, arms and seeds side by side: anybody's modules, in two dimensions or three, or a study's runs.
+
+Every step is kept on disk by the hash of what it was made from, so a call that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from raresight.core.errors import ConfigError, Problem, listed
+from raresight.core.progress import Silent
+from raresight.explain.aligned import aligned
+from raresight.explain.arm_rows import Sides, detector_rows
+from raresight.explain.choices import MOST_REGIONS, Cuts, choose_cuts, choose_layer, few_regions, rows_kept
+from raresight.explain.dissected import dissected, per_image
+from raresight.explain.draws import Draws
+from raresight.explain.kept import kept_table
+from raresight.explain.network_facts import between_facts, geometry_facts
+from raresight.explain.probe import ProbeSet
+from raresight.explain.ranked_pairs import detector_figures
+from raresight.explain.store import MOST_STAGES, Asked, Network, Seen, hash_of_probe, see
+from raresight.explain.tables import Row, fact_rows, gate_rows
+from raresight.explain.told import (
+    alignment_table,
+    all_rows,
+    classes_of,
+    save_rows,
+    score_lines,
+    score_table,
+    sides_of,
+    write,
+)
+from raresight.explain.verdict import verdict_rows
+
+TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
+METHODS = ("grad_cam", "hires_cam")
+SAME_IMAGES = "the same images: the layer on all of them, cuts by halves of the patients"
+MEASURE = "mass"  # what "alignment" is: the share of the map inside the finding, beyond other patients' masks
+Q = 0.005  # the share of positions at which a unit fires
+VERSION = 1  # of the rows: counts up when what they mean changes
+
+
+def look(
+    *,
+    arms: Mapping[str, Sequence[nn.Module | Callable[[], nn.Module]]],
+    probe: ProbeSet,
+    choose: ProbeSet | None = None,
+    layers: str | Sequence[str] = "auto",
+    methods: Sequence[str] = METHODS,
+    counts: Mapping[str, int] | None = None,
+    baseline: str | None = None,
+    prior: np.ndarray | None = None,
+    kind: str = "independent",
+    cache: str | Path | None = None,
+    batch: int = 32,
+    progress: Silent | None = None,
+) -> Look:
+    """A `Look` into anybody's networks.
+
+    `arms` name -> its seeds' networks, modules or functions without arguments that make one (so that one at a time is
+    in memory); their logits are `(B, K)` for images `(B, C, *S)` in [0, 1]. `probe` is what they are shown; `choose`
+    another probe (a validation part) on which layer and cuts are chosen: without it they are chosen on `probe`, cuts by
+    halves of its patients. `counts` class -> training images, for bands and slopes. `baseline`: the arm that others are
+    compared with, the first where none is named. `prior` `(K, *S)`: mean training masks. `cache`: a folder that
+    outlives the call, so that a stopped one goes on.
+
+    Raises: `ConfigError` RS-R48 where there is nothing to look into, RS-R47 for a network that cannot be looked into.
+    """
+    networks = [
+        Network(arm, seed, partial(_itself, model) if isinstance(model, nn.Module) else model)
+        for arm, models in arms.items()
+        for seed, model in enumerate(models)
+    ]
+    given = [layers] if isinstance(layers, str) else list(layers)
+    named = [] if given == ["auto"] else given
+    return Look(
+        networks,
+        probe,
+        choose=choose,
+        layers=named,
+        methods=methods,
+        counts=counts,
+        baseline=baseline,
+        prior=prior,
+        kind=kind,
+        folder=None if cache is None else Path(cache),
+        batch=batch,
+        progress=progress,
+    )
+
+
+@dataclass
+class Looked:
+    """What is known of one network: what it said of both probes, and its rows."""
+
+    network: Network
+    chosen_on: Seen
+    seen: Seen
+    layer: str = ""
+    rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def folder(self) -> str:
+        return f"{self.network.arm}/seed-{self.network.seed}"
+
+
+class Look:
+    """Networks, a probe, and everything that is found: `Look(...).run([...]).report("out/")`.
+
+    `networks` in the order of their arms, `hashes` the probes' content where it is known (else their pixels are read
+    through once more).
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[Network],
+        probe: ProbeSet,
+        *,
+        choose: ProbeSet | None = None,
+        layers: Sequence[str] = (),
+        methods: Sequence[str] = METHODS,
+        counts: Mapping[str, int] | None = None,
+        baseline: str | None = None,
+        prior: np.ndarray | None = None,
+        kind: str = "independent",
+        folder: Path | None = None,
+        hashes: tuple[str, str] | None = None,
+        limits: Sequence[str] = (),
+        batch: int = 32,
+        progress: Silent | None = None,
+    ) -> None:
+        if not networks or not len(probe):
+            raise _nothing("no network was given" if not networks else "the probe has no image")
+        self.networks = list(networks)
+        self.arms = list(dict.fromkeys(network.arm for network in networks))
+        self.baseline = self.arms[0] if baseline is None else baseline
+        if self.baseline not in self.arms:
+            raise _nothing(f"the baseline '{baseline}' is none of {listed(self.arms)}")
+        self.networks.sort(key=lambda network: (network.arm != self.baseline, self.arms.index(network.arm)))
+        self.arms.sort(key=lambda arm: arm != self.baseline)
+        self.probe, self.choose = probe, probe if choose is None else choose
+        self.crossed = self.choose is self.probe
+        self.layers, self.methods = tuple(layers), tuple(methods)
+        self.counts = dict(counts or {})
+        self.prior, self.kind, self.batch = prior, kind, batch
+        self._temporary = tempfile.TemporaryDirectory() if folder is None else None
+        self.folder = Path(self._temporary.name) if self._temporary else Path(str(folder))
+        self._hashes = hashes
+        self.limits = list(limits)
+        self.progress = progress or Silent()
+        self.tasks: tuple[str, ...] = ()
+        self.choices: dict[str, Any] = {}
+        self.cuts = Cuts()
+        self.looked: list[Looked] = []
+        self.rows = pd.DataFrame()
+        self.faithful = pd.DataFrame()
+        self.gates: dict[str, dict[int, tuple[bool, str]]] = {}
+        self.which = few_regions(probe)
+
+    @property
+    def part(self) -> str:
+        return self.probe.part or "probe"
+
+    @property
+    def hashes(self) -> tuple[str, str]:
+        """Of the probe and of what is chosen on."""
+        if self._hashes is None:
+            first = hash_of_probe(self.probe)
+            self._hashes = (first, first if self.crossed else hash_of_probe(self.choose))
+        return self._hashes
+
+    def run(self, tasks: Sequence[str] = TASKS) -> Look:
+        """Look into every network; what lies in the cache is not done again.
+
+        Tasks: `alignment`, `dissect`, `geometry`, `sanity`, `faithfulness`. Those that the probe or the networks do not
+        allow are left out, and `limits` say why.
+        """
+        self.tasks = tuple(task for task in TASKS if task in tasks)
+        self._choose_layer()
+        with self.progress.bar("looking into networks") as advance:
+            for done, network in enumerate(self.networks):
+                self.progress.say(f"looking into {network.arm}, seed {network.seed}")
+                self.looked.append(self._visit(network))
+                advance(done + 1, len(self.networks))
+        self._choose_cuts()
+        if "alignment" in self.tasks and self.probe.regions is not None:
+            for one in self.looked:
+                one.rows = self._aligned(one)
+        self.rows = all_rows(self)
+        self.choices |= {
+            "layer": self.layer or None,
+            "alignment": MEASURE,
+            "method": self.methods[0],
+            "tau": self.cuts.as_rows(),
+            "q": Q,
+            "chosen_on": SAME_IMAGES if self.crossed else self.choose.part or "choose",
+            "most_regions_of_a_class": MOST_REGIONS,
+        }
+        return self
+
+    def _asked(self, mapped: Sequence[int], kept: bool) -> Asked:
+        rows = rows_kept(self.probe, self.which) if kept and "dissect" in self.tasks else np.empty(0, dtype=np.int64)
+        return Asked(self.layers, MOST_STAGES, tuple(mapped), (*self.methods, "random"), rows)
+
+    @property
+    def _everywhere(self) -> tuple[int, ...]:
+        """All layers that are looked at, counted from the deepest, so that arms of other networks can be told alike."""
+        return tuple(range(-(len(self.layers) or MOST_STAGES), 0))
+
+    def _choose_layer(self) -> None:
+        """The layer of the maps, by the baseline's networks on validation; its position counts from the deepest."""
+        of_baseline = [network for network in self.networks if network.arm == self.baseline]
+        which = few_regions(self.choose)
+        if not len(which) or len(self.layers) == 1:
+            reason = (
+                "the only one named" if len(self.layers) == 1 else "the deepest: nothing is annotated on validation"
+            )
+            self.place, self.choices = -1, {"layer_from": reason, "layer_scores": {}}
+            return
+        tables = []
+        for network in of_baseline:
+            self.progress.say(f"choosing the layer: {network.arm}, seed {network.seed}")
+            seen = self._see(network, "choose")
+            if seen.layers:
+                key = [VERSION, seen.key, which.tolist(), self.methods[0]]
+                names = seen.names
+                make = partial(aligned, seen, self.choose, which, names, self.methods[:1], None)
+                tables.append(kept_table(self._home(network), "layers", key, make))
+        if not tables:
+            self.place, self.choices = -1, {"layer_from": "the networks keep no places apart", "layer_scores": {}}
+            return
+        best, figures = choose_layer(pd.concat(tables, ignore_index=True))
+        self.place = names.index(best) - len(names) if best else -1
+        what = f"{self.methods[0]} of {self.baseline}, share of the map inside beyond chance, mean of classes"
+        self.choices = {"layer_from": f"highest on validation: {what}", "layer_scores": figures}
+
+    def _home(self, network: Network) -> Path:
+        return self.folder / "cache" / network.arm / f"seed-{network.seed}"
+
+    def _see(self, network: Network, what: str, model: Callable[[], nn.Module] | None = None) -> Seen:
+        """What a network says of the probe, or of that on which is chosen; both at once where they are one."""
+        of_baseline = network.arm == self.baseline
+        choosing = what == "choose" or self.crossed
+        mapped = self._everywhere if of_baseline and choosing else (self.place,)
+        probe, sha = (self.choose, self.hashes[1]) if what == "choose" else (self.probe, self.hashes[0])
+        asked = self._asked(mapped, kept=what == "probe" or self.crossed)
+        folder = self._home(network) / ((probe.part or what) if not self.crossed else self.part)
+        with self.progress.bar(f"{network.arm} seed {network.seed}, {probe.part or what}") as advance:
+            return see(network, probe, asked, folder, probe_sha256=sha, model=model, batch=self.batch, advance=advance)
+
+    def _visit(self, network: Network) -> Looked:
+        """Everything that needs the network itself, with the network in memory once."""
+        made: list[nn.Module] = []
+
+        def model() -> nn.Module:
+            if not made:
+                made.append(network.make())
+            return made[0]
+
+        on_choice = self._see(network, "choose", model)
+        seen = on_choice if self.crossed else self._see(network, "probe", model)
+        one = Looked(network, on_choice, seen)
+        if seen.layers:
+            one.layer = seen.names[max(self.place, -len(seen.names))]
+        return one
+
+    def _choose_cuts(self) -> None:
+        for arm in self.arms:
+            some = [one for one in self.looked if one.network.arm == arm]
+            if some[0].layer:
+                found = choose_cuts(
+                    {arm: [one.chosen_on for one in some]}, self.choose, some[0].layer, self.kinds(some[0].seen),
+                    crossed=self.crossed,
+                )  # fmt: skip
+                self.cuts.share.update(found.share)
+                self.cuts.origin.update(found.origin)
+        self.cuts = Cuts(self.cuts.share, self.cuts.origin, self.crossed)
+
+    def kinds(self, seen: Seen) -> tuple[str, ...]:
+        """The kinds of maps that were made of a network, random ones last."""
+        return tuple(dict.fromkeys(method for _, method in seen.maps))
+
+    def report(self, out: str | Path, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Write tables, rows, figures, page and `explain.json` (the last) into `out`; returns what the latter says."""
+        out = Path(out)
+        self.progress.say("comparing the arms")
+        tables = self.tables()
+        save_rows({"alignment": self.rows, "scores": score_lines(self), "faithfulness": self.faithful}, out / "rows")
+        found = dict(facts or {}) | {
+            "version": VERSION,
+            "part": self.part,
+            "n_images": len(self.probe),
+            "n_patients": len(np.unique(self.probe.patients.astype(str))),
+            "classes": classes_of(self),
+            "arms": self.arms,
+            "seeds": sorted({network.seed for network in self.networks}),
+            "baseline": self.baseline,
+            "layers": [asdict(layer) for layer in self.looked[0].seen.layers],
+            "choices": self.choices,
+            "tables": tables,
+            "cases": [],
+            "limits": self.limits,
+        }
+        write(found, out)
+        return found
+
+    def tables(self) -> dict[str, list[Row]]:
+        """T1 to T6."""
+        gate, greyed = gate_rows(self.gates)
+        sides = sides_of(self, greyed)
+        scored = score_table(self, sides)
+        alignment = alignment_table(self.rows, sides)
+        detectors, dissection = self._dissection(sides)
+        geometry: list[Row] = []
+        between: list[Row] = []
+        of_arms = {"bands": sides.bands, "greyed": {}}
+        if "geometry" in self.tasks:
+            lines = [line for one in self.looked for line in geometry_facts(self, one)]
+            geometry = fact_rows("geometry", pd.DataFrame(lines), baseline=self.baseline, **of_arms)
+            between = fact_rows("between", between_facts(self), baseline=None, **of_arms)
+        joined = verdict_rows(
+            scored, alignment, detectors, measure=MEASURE, layer=self.layer or None, method=self.methods[0]
+        )
+        return {
+            "verdict": joined,
+            "alignment": alignment,
+            "dissection": dissection,
+            "geometry": geometry,
+            "gate": gate,
+            "between": between,
+        }
+
+    def _aligned(self, one: Looked) -> pd.DataFrame:
+        if not one.layer:
+            return pd.DataFrame()
+        methods = self.kinds(one.seen)
+        cuts = [row for row in self.cuts.as_rows() if row["arm"] == one.network.arm]
+        prior = None if self.prior is None else [float(np.nansum(self.prior)), self.prior.shape]
+        key = [VERSION, one.seen.key, self.which.tolist(), methods, cuts, prior]
+
+        def make() -> pd.DataFrame:
+            rows = aligned(one.seen, self.probe, self.which, [one.layer], methods, self.cuts, self.prior)
+            return rows.assign(layer=self.layer)
+
+        self.progress.say(f"maps against findings: {one.network.arm}, seed {one.network.seed}")
+        return kept_table(self._home(one.network), "alignment", key, make)
+
+    def _dissection(self, sides: Sides) -> tuple[list[Row], list[Row]]:
+        """Detectors of the chosen layer with differences, and all of T3."""
+        if "dissect" not in self.tasks or not all(len(one.seen.kept) and one.seen.layers for one in self.looked):
+            return [], []
+        names = self.looked[0].seen.names
+        kept = self.probe.patients[self.looked[0].seen.kept]
+        draws = Draws(kept, names=("units",))
+        of_units = Sides(sides.baseline, draws, sides.bands, {})
+        said: list[Row] = []
+        for back in range(-len(names), 0):
+            figures: dict[str, dict[int, Any]] = {}
+            concepts: tuple[str, ...] = ()
+            for one in self.looked:
+                if -back > len(one.seen.names):
+                    continue
+                found = dissected(one.seen, self.probe, one.seen.names[back], Q, self._home(one.network))
+                concepts = tuple(np.array(found.concepts)[found.named])
+                inter, union, has = per_image(found, np.flatnonzero(found.named))
+                figures.setdefault(one.network.arm, {})[one.network.seed] = detector_figures(
+                    inter, union, kept, draws, has=has
+                )
+            said += detector_rows(figures, concepts, of_units, layer=names[back])
+        return [row for row in said if row["layer"] == self.layer], said
+
+    @property
+    def layer(self) -> str:
+        """The chosen layer by the baseline's name for it."""
+        return self.looked[0].layer if self.looked else ""
+
+
+def _itself(model: nn.Module) -> nn.Module:
+    return model
+
+
+def _nothing(found: str) -> ConfigError:
+    return ConfigError(
+        Problem(
+            code="RS-R48",
+            level="error",
+            found=found,
+            why="there is nothing to look into",
+            remedy="give a mapping of arm -> networks, and a ProbeSet of images that they were not trained on",
+        )
+    )

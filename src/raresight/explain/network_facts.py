@@ -1,0 +1,135 @@
+"""Numbers that whole networks have, a line each: what T4 and T6 are made from."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from raresight.core.seeds import numpy_rng
+from raresight.explain.choices import maps_of
+from raresight.explain.cka import cka_matrix, one_per_patient
+from raresight.explain.collapse import collapse
+from raresight.explain.dprime import separations
+from raresight.explain.measured import Measured
+from raresight.explain.overlap import overlap
+from raresight.explain.probe import bands
+from raresight.explain.slopes import slopes
+
+if TYPE_CHECKING:
+    from raresight.explain.look import Look, Looked
+
+MOST_IMAGES = 500  # on which similarities of networks are computed, one of each patient
+MOST_OF_CLASS = 200
+MOST_MAPS = 40  # of a class, whose likeness between networks is told
+SLOPES = {"log_row_norm": "head_norm_slope", "feature_norm": "feature_norm_slope", "bias": "bias_slope"}
+POINTS = {"log_row_norm": "head_norm", "feature_norm": "feature_norm"}
+COLLAPSE = {"minority_rows": "minority_collapse"}
+
+
+def geometry_facts(look: Look, one: Looked) -> list[dict[str, Any]]:
+    """Collapse, slopes on frequency, separation of the logits, and what a linear probe reads from each layer."""
+    seen, probe = one.seen, look.probe
+    counts = np.array([look.counts.get(name, 0) for name in probe.classes], dtype=float)
+    tail = np.array([band == "tail" for band in bands(probe.classes, look.counts).values()])
+    rows = None if seen.head is None else seen.head[0]
+    found = collapse(
+        seen.features, probe.labels, kind=look.kind, rows=rows, tail=tail, patients=probe.patients, names=("explain",)
+    )
+    said = [_fact(COLLAPSE.get(name, name), value) for name, value in found.figures().items()]
+    if counts.any():
+        for name, line in slopes(seen.features, probe.labels, counts, seen.head).items():
+            said.append({"metric": SLOPES[name], "value": line.value, "reason": line.reason})
+            if name in POINTS:
+                said += [
+                    {"metric": POINTS[name], "class": probe.classes[k]}
+                    | {"value": float(np.exp(y) if name == "log_row_norm" else y)}
+                    for k, y in enumerate(line.points[:, 1])
+                    if np.isfinite(y)
+                ]
+    for name, apart in zip(probe.classes, separations(seen.logits, probe.labels, probe.patients), strict=True):
+        said.append(_fact("d_prime_stratified", apart.stratified) | {"class": name})
+    said += _probes(look, one)
+    return [{"arm": one.network.arm, "seed": one.network.seed} | line for line in said]
+
+
+def _probes(look: Look, one: Looked) -> list[dict[str, Any]]:
+    return []
+
+
+def between_facts(look: Look) -> pd.DataFrame:
+    """How alike networks are: two arms by their seeds in pairs, and the seeds of one arm as the yardstick.
+
+    `cka` of the features behind the head, over all images and over each class's, and `map_spearman` of the maps of
+    regions, each between `arm` and `other`.
+    """
+    probe = look.probe
+    everyone = numpy_rng("similar images").permutation(one_per_patient(probe.patients, "similar"))[:MOST_IMAGES]
+    lines = _alike(look, np.sort(everyone), None)
+    for k, name in enumerate(probe.classes):
+        rows = np.flatnonzero(probe.labels[:, k] == 1)
+        rows = rows[one_per_patient(probe.patients[rows], "similar", name)] if len(rows) else rows
+        lines += _alike(look, rows[:MOST_OF_CLASS], name)
+    return pd.DataFrame(lines + _maps_alike(look))
+
+
+def _pairs(look: Look) -> list[tuple[str, str, int, int, int]]:
+    """Arm, other arm, a number of the pair, and both networks' places: same seeds across arms, all pairs within one."""
+    place = {(one.network.arm, one.network.seed): i for i, one in enumerate(look.looked)}
+    seeds: dict[str, list[int]] = {}
+    for arm, seed in place:
+        seeds.setdefault(arm, []).append(seed)
+    found = []
+    for arm in look.arms:
+        for turn, (a, b) in enumerate(combinations(sorted(seeds[arm]), 2)):
+            found.append((arm, arm, turn, place[arm, a], place[arm, b]))
+    for arm, other in combinations(look.arms, 2):
+        for seed in sorted(set(seeds[arm]) & set(seeds[other])):
+            found.append((arm, other, seed, place[arm, seed], place[other, seed]))
+    return found
+
+
+def _alike(look: Look, rows: np.ndarray, name: str | None) -> list[dict[str, Any]]:
+    matrix = cka_matrix([one.seen.features[rows] for one in look.looked], names=("explain", name))
+    patients = len(np.unique(look.probe.patients[rows]))
+    lines = []
+    for arm, other, turn, a, b in _pairs(look):
+        found = matrix.at(a, b)
+        said = _fact("cka", found) | {"n_images": len(rows), "n_patients": patients}
+        lines.append({"arm": arm, "other": other, "seed": turn, "class": name, "layer": "features"} | said)
+    return lines
+
+
+def _maps_alike(look: Look) -> list[dict[str, Any]]:
+    """Spearman of two networks' maps of the same findings, the mean over a class's regions."""
+    regions = look.probe.regions
+    if regions is None or not all(one.layer for one in look.looked):
+        return []
+    lines: list[dict[str, Any]] = []
+    for k in np.unique(regions.label[look.which]):
+        mine = look.which[regions.label[look.which] == k][:MOST_MAPS]
+        maps = [maps_of(one.seen, look.probe, mine, one.layer, look.methods[0]) for one in look.looked]
+        for arm, other, turn, a, b in _pairs(look):
+            table = overlap(maps[a], maps[b])
+            both = table["spearman"].dropna()
+            lines.append(
+                {
+                    "arm": arm, "other": other, "seed": turn, "class": look.probe.classes[k], "layer": look.layer,
+                    "method": look.methods[0], "metric": "map_spearman", "n_images": len(both),
+                    "value": float(both.mean()) if len(both) else None,
+                    "reason": "" if len(both) else "no two maps that are not empty",
+                }
+            )  # fmt: skip
+    return lines
+
+
+def _fact(metric: str, found: Measured) -> dict[str, Any]:
+    return {
+        "metric": metric,
+        "value": found.value,
+        "n_images": found.n_images,
+        "n_patients": found.n_patients,
+        "reason": found.reason,
+    }

@@ -1,0 +1,128 @@
+"""From what is known of every network to the tables, the rows behind them, and explain.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from raresight.core.files import replacing, write_json
+from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
+from raresight.explain.called import cut_at, scores
+from raresight.explain.draws import Draws
+from raresight.explain.probe import bands
+from raresight.explain.tables import Row, save_tables
+
+if TYPE_CHECKING:
+    from raresight.explain.look import Look, Looked
+
+NULL_METHOD = "random"  # maps that know nothing of the image
+
+
+def sides_of(look: Look, greyed: Mapping[str, str]) -> Sides:
+    draws = Draws(look.probe.patients, names=("explain",))
+    return Sides(look.baseline, draws, bands(look.probe.classes, look.counts), greyed)
+
+
+def scores_of(look: Look) -> dict[str, dict[int, np.ndarray]]:
+    """Arm -> seed -> `(N, K)`: what ranks the images, after the arms' decision strategies."""
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for one in look.looked:
+        found.setdefault(one.network.arm, {})[one.network.seed] = scores(one.seen.scores, look.kind)
+    return found
+
+
+def called(look: Look, one: Looked) -> np.ndarray:
+    """Whether the network calls each class on each image, `(N, K)` of 0, 1 or NaN; cut on validation (Youden)."""
+    there = scores(one.chosen_on.scores, look.kind)
+    here = scores(one.seen.scores, look.kind)
+    cut = np.array([cut_at(look.choose.labels[:, k], there[:, k]) for k in range(here.shape[1])])
+    return np.where(np.isnan(cut), np.nan, (here >= cut).astype(float))
+
+
+def all_rows(look: Look) -> pd.DataFrame:
+    """A line for every network, region and kind of map, with whether the network found the finding."""
+    tables = []
+    for one in look.looked:
+        if len(one.rows):
+            label = [look.probe.classes.index(name) for name in one.rows["class"]]
+            tables.append(one.rows.assign(found=called(look, one)[one.rows["row"], label]))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def alignment_table(rows: pd.DataFrame, sides: Sides) -> list[Row]:
+    """T2; maps that know nothing are told for the baseline alone."""
+    if not len(rows):
+        return []
+    real = rows[rows["method"] != NULL_METHOD]
+    null = rows[(rows["method"] == NULL_METHOD) & (rows["arm"] == sides.baseline)].drop(columns="found")
+    return alignment_rows(real, sides) + (alignment_rows(null, sides) if len(null) else [])
+
+
+def score_table(look: Look, sides: Sides) -> list[Row]:
+    return score_rows(scores_of(look), look.probe.labels, look.probe.patients, look.probe.classes, sides)
+
+
+def classes_of(look: Look) -> list[dict[str, Any]]:
+    """What every class rests on."""
+    probe, of_band = look.probe, bands(look.probe.classes, look.counts)
+    regions = probe.regions
+    drawn = (
+        np.zeros(probe.n_classes, dtype=int)
+        if regions is None
+        else np.bincount(regions.label, minlength=probe.n_classes)
+    )
+    return [
+        {
+            "name": name,
+            "n_train": look.counts.get(name),
+            "n_images": int((probe.labels[:, k] == 1).sum()),
+            "n_patients": int(probe.n_positive_patients[k]),
+            "n_regions": int(drawn[k]),
+            "n_measured": 0 if regions is None else int((regions.label[look.which] == k).sum()),
+            "band": of_band[name],
+        }
+        for k, name in enumerate(probe.classes)
+    ]
+
+
+def save_rows(rows: Mapping[str, pd.DataFrame], folder: Path) -> None:
+    """The rows behind the tables, one file a kind; kinds without any have none."""
+    for name, table in rows.items():
+        path = folder / f"{name}.parquet"
+        path.unlink(missing_ok=True)
+        if len(table):
+            with replacing(path) as temporary:
+                table.to_parquet(temporary, index=False)
+
+
+def score_lines(look: Look) -> pd.DataFrame:
+    """Logit and score of every network, image and class, with the label: what AUROC, AP and d' are made from."""
+    probe, tables = look.probe, []
+    assert probe.cases is not None
+    n, k = probe.labels.shape
+    for one in look.looked:
+        tables.append(
+            pd.DataFrame(
+                {
+                    "arm": one.network.arm,
+                    "seed": one.network.seed,
+                    "case": np.repeat(probe.cases.astype(str), k),
+                    "patient": np.repeat(probe.patients.astype(str), k),
+                    "class": np.tile(np.array(probe.classes), n),
+                    "label": probe.labels.reshape(-1),
+                    "logit": one.seen.logits.reshape(-1),
+                    "score": scores(one.seen.scores, look.kind).reshape(-1),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def write(found: dict[str, Any], out: Path) -> None:
+    """Tables first and explain.json last: where it lies, everything else does."""
+    save_tables(found["tables"], out / "tables")
+    write_json(out / "explain.json", found)

@@ -1,0 +1,235 @@
+"""A study's part as a probe: pixels from its cache, labels, patients, and where the findings lie by masks or boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from raresight.core.errors import DataError, Problem, listed, nearest
+from raresight.core.files import sha256_of
+from raresight.core.folds import Part
+from raresight.core.manifest import Manifest
+from raresight.core.seeds import numpy_rng
+from raresight.explain.probe import ProbeSet, Regions
+from raresight.verbs.opened import OpenStudy
+
+MOST_PRIOR = 200  # training masks of a class that its mean mask is made of
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def probe_of(study: OpenStudy, part: Part) -> tuple[ProbeSet, list[str]]:
+    """The images of a part with everything known of them, and in words what of it could not be used.
+
+    Patients are the split's units: those of its group column, joined where they share an image. With folds it is the
+    part that fold 0's networks were held apart from.
+
+    Raises: `DataError` RS-M47 for a file of boxes that cannot be read as one.
+    """
+    rows = rows_of(study, part)
+    manifest = study.manifest.take(rows)
+    unit = study.folds.table.set_index("case").loc[list(manifest.cases), "unit"].to_numpy(dtype=object)
+    at = study.cache.rows(list(manifest.cases))
+    pixels = np.asarray(study.cache.pixels)
+    regions, limits = regions_of(study, manifest)
+    probe = ProbeSet(
+        lambda some: pixels[at[some]].transpose(0, 3, 1, 2),
+        manifest.targets(study.task),
+        unit,
+        tuple(study.task.classes),
+        manifest.cases,
+        regions,
+        part,
+    )
+    return probe, limits
+
+
+def rows_of(study: OpenStudy, part: Part) -> np.ndarray:
+    """The manifest's rows of a part; with folds, as fold 0 has it."""
+    return study.folds.rows(study.manifest, part, 0 if study.folds.n_folds else None)
+
+
+def training_counts(study: OpenStudy) -> dict[str, int]:
+    """How many training images each class has."""
+    target = study.manifest.take(rows_of(study, "train")).targets(study.task)
+    return {name: int((target[:, k] == 1).sum()) for k, name in enumerate(study.task.classes)}
+
+
+def regions_of(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, list[str]]:
+    """Where the findings of these cases lie: by `data.boxes` where it is set, else by the manifest's masks."""
+    if study.config.data.boxes:
+        return _from_boxes(study, manifest, boxes_path(study))
+    if (manifest.column("mask") != "").any():
+        return _from_masks(study, manifest)
+    return None, []
+
+
+def prior_of(study: OpenStudy) -> np.ndarray | None:
+    """The mean mask of each class's training images, `(K, H, W)` in [0, 1]; NaN for a class without any; None at all.
+
+    At most 200 images of a class, drawn by the study's seed.
+    """
+    manifest = study.manifest.take(rows_of(study, "train"))
+    target = manifest.targets(study.task)
+    located = manifest.column("mask") != ""
+    if study.config.data.boxes:
+        located = np.isin(manifest.cases.astype(str), list(_table(study, manifest, boxes_path(study))[0]["case"]))
+    drawn: set[int] = set()
+    for k, name in enumerate(study.task.classes):
+        rows = np.flatnonzero((target[:, k] == 1) & located)
+        rng = numpy_rng(study.config.split.seed, "mean mask", name)
+        drawn |= {int(row) for row in rng.permutation(rows)[:MOST_PRIOR]}
+    regions = regions_of(study, manifest.take(sorted(drawn)))[0] if drawn else None
+    if regions is None:
+        return None
+    prior = np.full((study.task.n_classes, *regions.shape), np.nan, dtype=np.float32)
+    for k in range(study.task.n_classes):
+        of_class = np.flatnonzero(regions.label == k)
+        if len(of_class):
+            prior[k] = regions.masks(of_class).mean(0)
+    return prior
+
+
+def regions_stamp(study: OpenStudy, parts: Sequence[Part]) -> str:
+    """What regions are made from: the file of boxes by content, masks by name and size."""
+    if study.config.data.boxes:
+        path = boxes_path(study)
+        study.require(path, "the file of boxes", "correct `data: boxes:` in study.yaml, or take it out")
+        return sha256_of(path.read_text(encoding="utf-8", errors="replace"))
+    if not (study.manifest.column("mask") != "").any():
+        return ""
+    names = [m for part in parts for m in study.manifest.take(rows_of(study, part)).column("mask") if m]
+    files = [study.root / name for name in names]
+    return sha256_of(
+        [(name, file.stat().st_size if file.exists() else -1) for name, file in zip(names, files, strict=True)]
+    )
+
+
+def boxes_path(study: OpenStudy) -> Path:
+    return study.folder.home / str(study.config.data.boxes)
+
+
+def _from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, list[str]]:
+    """One mask an image, for every class that is positive on it."""
+    from raresight.data.transforms import UndecodableError, to_mask
+
+    target, size = manifest.targets(study.task), study.config.image.size
+    named = np.flatnonzero((manifest.column("mask") != "") & (target == 1).any(1))
+    row, label, masks = [], [], []
+    unreadable, empty = [], []
+    with study.progress.bar("reading masks") as advance:
+        for done, i in enumerate(named, start=1):
+            name = str(manifest.column("mask")[i])
+            try:
+                mask = to_mask(study.root / name, size)
+            except UndecodableError:
+                unreadable.append(name)
+                continue
+            if not mask.any():
+                empty.append(name)
+                continue
+            for k in np.flatnonzero(target[i] == 1):
+                row.append(int(i))
+                label.append(int(k))
+                masks.append(np.packbits(mask.reshape(-1)))
+            advance(done, len(named))
+    limits = []
+    if unreadable:
+        limits.append(f"{len(unreadable)} masks cannot be read and are left out: {listed(unreadable, 3)}")
+    if empty:
+        limits.append(f"{len(empty)} masks have no pixel left at {size} by {size} and are left out: {listed(empty, 3)}")
+    several = int(((target[named] == 1).sum(1) > 1).sum())
+    if several:
+        limits.append(f"on {several} images with several findings one mask stands for each of them")
+    if not masks:
+        return None, limits
+    shape = (size, size)
+    return Regions(np.array(row), np.array(label), np.stack(masks), shape, "mask"), limits
+
+
+def _from_boxes(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[Regions | None, list[str]]:
+    """Boxes in pixels of the image file, brought to the network's input by the same crop as the image."""
+    from raresight.data.transforms import centre_square
+
+    table, limits = _table(study, manifest, path)
+    size, target = study.config.image.size, manifest.targets(study.task)
+    place = {str(case): i for i, case in enumerate(manifest.cases)}
+    facts = study.cache.facts.set_index(study.cache.facts["case"].astype(str))
+    row, label, boxes = [], [], []
+    negative = outside = 0
+    for line in table.to_dict("records"):
+        case, k = str(line["case"]), int(line["class"])
+        if case not in place:
+            continue
+        if target[place[case], k] != 1:
+            negative += 1
+            continue
+        known = facts.loc[case]
+        width, height = (int(float(str(line.get(side) or known[side]))) for side in ("width", "height"))
+        left, top, right, _ = centre_square(width, height)
+        scale = size / (right - left)
+        x0, y0, x1, y1 = (float(line[name]) for name in CORNERS)
+        moved = np.clip(np.array([y0 - top, x0 - left, y1 - top, x1 - left]) * scale, 0, size)
+        if not (moved[2] > moved[0] and moved[3] > moved[1]):
+            outside += 1
+            continue
+        row.append(place[case])
+        label.append(k)
+        boxes.append(moved)
+    if negative:
+        limits.append(f"{negative} boxes lie on images that do not have that label, and are left out")
+    if outside:
+        limits.append(f"{outside} boxes have no area within the square that the network sees, and are left out")
+    if not boxes:
+        return None, limits
+    return Regions.of_boxes(row, label, np.array(boxes), (size, size)), limits
+
+
+def _table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The file of boxes with `case` and `class` (a number), and in words which classes of it the study lacks."""
+    study.require(path, "the file of boxes", "correct `data: boxes:` in study.yaml, or take it out")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as cause:
+        raise _bad_boxes(path, None, f"cannot be read as a table ({cause})") from cause
+    names = {"class": next((c for c in ("class", "label") if c in table), None)}
+    names["case"] = next((c for c in ("case", "image") if c in table), None)
+    missing = [c for c in CORNERS if c not in table] + [key for key, column in names.items() if column is None]
+    if missing:
+        raise _bad_boxes(path, None, f"has no column {listed(missing)}; its columns are {listed(list(table.columns))}")
+    if "case" not in table:
+        of_image = dict(zip(map(str, study.manifest.column("image")), map(str, study.manifest.cases), strict=True))
+        table["case"] = [of_image.get(image, "") for image in table["image"]]
+    for column in (*CORNERS, *(c for c in ("width", "height") if c in table)):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        bad = np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=float)) & (table[column] != "").to_numpy())
+        bad = bad if column not in CORNERS else np.flatnonzero(~np.isfinite(numbers.to_numpy(dtype=float)))
+        if len(bad):
+            raise _bad_boxes(path, int(bad[0]) + 2, f"'{table[column].iloc[bad[0]]}' is no number of pixels", column)
+        table[column] = numbers if column in CORNERS else numbers.fillna(0)
+    position = {name.strip().casefold(): k for k, name in enumerate(study.task.classes)}
+    found = [position.get(str(name).strip().casefold(), -1) for name in table[str(names["class"])]]
+    unknown = sorted({str(name) for name, k in zip(table[str(names["class"])], found, strict=True) if k < 0})
+    limits = []
+    if unknown:
+        close = {name: nearest(name, study.task.classes) for name in unknown}
+        hints = [f"{name} (did you mean {close[name]}?)" if close[name] else name for name in unknown]
+        limits.append(f"boxes of classes that are none of this study's are left out: {listed(hints)}")
+    return table.assign(**{"class": found})[np.array(found) >= 0].reset_index(drop=True), limits
+
+
+def _bad_boxes(path: Path, row: int | None, found: str, column: str | None = None) -> DataError:
+    return DataError(
+        Problem(
+            code="RS-M47",
+            level="error",
+            file=str(path),
+            row=row,
+            column=column,
+            found=found if row else f"the file of boxes {found}",
+            why="where findings lie is what maps are compared with",
+            remedy="give the columns case (or image), class (or label), xmin, ymin, xmax, ymax, in pixels of the image",
+        )
+    )
