@@ -117,6 +117,12 @@ def test_three_images_are_too_few(n: int) -> None:
     assert np.isnan(debiased(x, x)) and np.isnan(hsic(x, x))
 
 
+def test_four_images_are_enough() -> None:
+    x, y = rng(1).normal(size=(4, 3)), rng(2).normal(size=(4, 3))
+    assert cka(x, y).value == pytest.approx(debiased(x, y))
+    assert cka(x, y, patients=np.arange(4)).value == pytest.approx(debiased(x, y))
+
+
 def test_features_that_are_not_finite_are_said() -> None:
     x = rng(0).normal(size=(8, 5))
     broken = x.copy()
