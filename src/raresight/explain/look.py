@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +23,29 @@ from raresight.explain.arm_rows import Sides, detector_rows
 from raresight.explain.choices import MOST_REGIONS, Cuts, choose_cuts, choose_layer, few_regions, rows_kept
 from raresight.explain.dissected import dissected, per_image
 from raresight.explain.draws import Draws
-from raresight.explain.kept import kept_table
+from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.network_facts import between_facts, geometry_facts
+from raresight.explain.pictures import cases
 from raresight.explain.probe import ProbeSet
 from raresight.explain.ranked_pairs import detector_figures
+from raresight.explain.separability import Drawn
+from raresight.explain.separability import draw as draw_probes
 from raresight.explain.store import MOST_STAGES, Asked, Network, Seen, hash_of_probe, see
-from raresight.explain.tables import Row, fact_rows, gate_rows
+from raresight.explain.tables import Row, fact_rows
 from raresight.explain.told import (
+    NULL_METHOD,
     alignment_table,
     all_rows,
     classes_of,
+    draw,
+    gate_table,
     save_rows,
     score_lines,
     score_table,
     sides_of,
     write,
 )
+from raresight.explain.tried import gates
 from raresight.explain.verdict import verdict_rows
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
@@ -107,6 +114,7 @@ class Looked:
     seen: Seen
     layer: str = ""
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
+    gates: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -163,8 +171,13 @@ class Look:
         self.looked: list[Looked] = []
         self.rows = pd.DataFrame()
         self.faithful = pd.DataFrame()
-        self.gates: dict[str, dict[int, tuple[bool, str]]] = {}
+        self.greyed: dict[str, str] = {}
         self.which = few_regions(probe)
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        """The images that linear probes are fitted and judged on, the same for every network and layer."""
+        return draw_probes(self.probe.labels, self.probe.patients, names=("explain",))
 
     @property
     def part(self) -> str:
@@ -271,6 +284,9 @@ class Look:
         one = Looked(network, on_choice, seen)
         if seen.layers:
             one.layer = seen.names[max(self.place, -len(seen.names))]
+            if "sanity" in self.tasks:
+                real = [method for method in self.kinds(seen) if method != NULL_METHOD]
+                one.gates = gates(seen, self.probe, one.layer, real, model, self._home(network))
         return one
 
     def _choose_cuts(self) -> None:
@@ -294,6 +310,7 @@ class Look:
         out = Path(out)
         self.progress.say("comparing the arms")
         tables = self.tables()
+        shown = cases(self, self.greyed, out)
         save_rows({"alignment": self.rows, "scores": score_lines(self), "faithfulness": self.faithful}, out / "rows")
         found = dict(facts or {}) | {
             "version": VERSION,
@@ -307,24 +324,27 @@ class Look:
             "layers": [asdict(layer) for layer in self.looked[0].seen.layers],
             "choices": self.choices,
             "tables": tables,
-            "cases": [],
+            "dims": len(self.looked[0].seen.layers[0].grid) if self.looked[0].seen.layers else None,
+            "cases": shown,
             "limits": self.limits,
         }
+        draw(found, out)
         write(found, out)
         return found
 
     def tables(self) -> dict[str, list[Row]]:
         """T1 to T6."""
-        gate, greyed = gate_rows(self.gates)
-        sides = sides_of(self, greyed)
+        gate, self.greyed = gate_table(self, self.methods[0])
+        gate += [row for method in self.methods[1:] for row in gate_table(self, method)[0]]
+        sides = sides_of(self, self.greyed)
         scored = score_table(self, sides)
-        alignment = alignment_table(self.rows, sides)
+        alignment = alignment_table(self, sides)
         detectors, dissection = self._dissection(sides)
         geometry: list[Row] = []
         between: list[Row] = []
         of_arms = {"bands": sides.bands, "greyed": {}}
         if "geometry" in self.tasks:
-            lines = [line for one in self.looked for line in geometry_facts(self, one)]
+            lines = [line for one in self.looked for line in self._geometry(one)]
             geometry = fact_rows("geometry", pd.DataFrame(lines), baseline=self.baseline, **of_arms)
             between = fact_rows("between", between_facts(self), baseline=None, **of_arms)
         joined = verdict_rows(
@@ -377,6 +397,13 @@ class Look:
                 )
             said += detector_rows(figures, concepts, of_units, layer=names[back])
         return [row for row in said if row["layer"] == self.layer], said
+
+    def _geometry(self, one: Looked) -> list[dict[str, Any]]:
+        key = [VERSION, one.seen.key, self.kind, self.counts, self.looked[0].seen.names]
+        found: list[dict[str, Any]] = kept_json(
+            self._home(one.network), "geometry", key, partial(geometry_facts, self, one)
+        )
+        return found
 
     @property
     def layer(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from raresight.core.files import finite
 from raresight.core.seeds import numpy_rng
 from raresight.explain.choices import maps_of
 from raresight.explain.cka import cka_matrix, one_per_patient
@@ -16,6 +17,7 @@ from raresight.explain.dprime import separations
 from raresight.explain.measured import Measured
 from raresight.explain.overlap import overlap
 from raresight.explain.probe import bands
+from raresight.explain.separability import separability
 from raresight.explain.slopes import slopes
 
 if TYPE_CHECKING:
@@ -51,12 +53,33 @@ def geometry_facts(look: Look, one: Looked) -> list[dict[str, Any]]:
                 ]
     for name, apart in zip(probe.classes, separations(seen.logits, probe.labels, probe.patients), strict=True):
         said.append(_fact("d_prime_stratified", apart.stratified) | {"class": name})
-    said += _probes(look, one)
-    return [{"arm": one.network.arm, "seed": one.network.seed} | line for line in said]
+    said += _probes(look, one, tail)
+    network = {"arm": one.network.arm, "seed": one.network.seed}
+    return [network | line | {"value": finite(line["value"])} for line in said]
 
 
-def _probes(look: Look, one: Looked) -> list[dict[str, Any]]:
-    return []
+def _probes(look: Look, one: Looked, tail: np.ndarray) -> list[dict[str, Any]]:
+    """AP of a linear probe on each layer's means over space; layers are told by the baseline's names."""
+    names, shared = one.seen.names, look.looked[0].seen.names
+    labels = dict(zip(reversed(names), reversed(shared), strict=False))
+    found = separability(
+        one.seen.pooled, look.probe.labels, look.probe.patients, tail=tail, drawn=look.drawn, names=("explain",)
+    )
+    said: list[dict[str, Any]] = []
+    for layer, of_layer in zip(found.layers, found.ap, strict=True):
+        for k, name in enumerate(look.probe.classes):
+            value = float(of_layer[k])
+            reason = found.drawn.reasons[k] or ("" if np.isfinite(value) else "the layer cannot be probed")
+            line = {
+                "metric": "probe_ap",
+                "class": name,
+                "layer": labels.get(layer, layer),
+                "value": value,
+                "reason": reason,
+            }
+            said.append(line | {"n_images": len(found.drawn.rows[k]), "n_patients": len(found.drawn.rows[k])})
+    at = None if found.saturates is None else list(found.layers).index(found.saturates)
+    return [*said, {"metric": "tail_saturates_at", "value": at, "reason": found.reason}]
 
 
 def between_facts(look: Look) -> pd.DataFrame:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from raresight.core.files import replacing, write_json
+from raresight.core.files import replacing, write_json, write_text
 from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
 from raresight.explain.called import cut_at, scores
 from raresight.explain.draws import Draws
 from raresight.explain.probe import bands
-from raresight.explain.tables import Row, save_tables
+from raresight.explain.tables import Row, gate_rows, save_tables
 
 if TYPE_CHECKING:
     from raresight.explain.look import Look, Looked
@@ -53,13 +54,32 @@ def all_rows(look: Look) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def alignment_table(rows: pd.DataFrame, sides: Sides) -> list[Row]:
-    """T2; maps that know nothing are told for the baseline alone."""
+def gate_table(look: Look, method: str) -> tuple[list[Row], dict[str, str]]:
+    """T5 of one kind of map, and the arms whose maps of this kind are not trusted, with the reason."""
+    tried: dict[str, dict[int, tuple[bool, str]]] = {}
+    facts = []
+    for one in look.looked:
+        if method in one.gates:
+            said = one.gates[method]
+            network = {"arm": one.network.arm, "seed": one.network.seed}
+            tried.setdefault(one.network.arm, {})[one.network.seed] = (said["passed"], said["reason"])
+            facts += [network | fact | {"layer": look.layer} for fact in said["facts"]]
+    rows, greyed = gate_rows(tried, facts)
+    return [row | {"method": row["method"] or method, "layer": row["layer"] or look.layer} for row in rows], greyed
+
+
+def alignment_table(look: Look, sides: Sides) -> list[Row]:
+    """T2, each kind of map greyed by its own gate; maps that know nothing are told for the baseline alone."""
+    rows, found = look.rows, []
     if not len(rows):
         return []
-    real = rows[rows["method"] != NULL_METHOD]
-    null = rows[(rows["method"] == NULL_METHOD) & (rows["arm"] == sides.baseline)].drop(columns="found")
-    return alignment_rows(real, sides) + (alignment_rows(null, sides) if len(null) else [])
+    for method, some in rows.groupby("method", sort=False):
+        if method == NULL_METHOD:
+            of_baseline = some[some["arm"] == sides.baseline].drop(columns="found")
+            found += alignment_rows(of_baseline, replace(sides, greyed={}))
+        else:
+            found += alignment_rows(some, replace(sides, greyed=gate_table(look, str(method))[1]))
+    return found
 
 
 def score_table(look: Look, sides: Sides) -> list[Row]:
@@ -120,6 +140,20 @@ def score_lines(look: Look) -> pd.DataFrame:
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+def draw(found: dict[str, Any], out: Path) -> None:
+    """Figures F1 to F7, and the page that holds them."""
+    from raresight.report.figures.look_figures import look_figures
+    from raresight.report.look_page import write_look_page
+
+    drawn = look_figures(found, out)
+    for path in (out / "figures").glob("F*.svg"):
+        if path.stem not in drawn:
+            path.unlink()
+    for name, svg in drawn.items():
+        write_text(out / "figures" / f"{name}.svg", svg)
+    write_look_page(found, out)
 
 
 def write(found: dict[str, Any], out: Path) -> None:

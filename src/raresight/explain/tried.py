@@ -1,0 +1,63 @@
+"""One network put to the test: do its maps follow its weights, and its logits follow its maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from raresight.core.files import finite
+from raresight.core.seeds import numpy_rng
+from raresight.explain.kept import kept_json
+from raresight.explain.probe import ProbeSet
+from raresight.explain.sanity import gate
+from raresight.explain.store import Seen
+
+VERSION = 1
+GATE_IMAGES = 28  # dealt over the classes, one a patient
+
+
+def judged(probe: ProbeSet, most: int, *names: object) -> tuple[np.ndarray, np.ndarray]:
+    """Images with findings, equally many of each class as far as there are, and the class that each stands for.
+
+    One image a patient, drawn by name; `(n,)` rows and classes with n <= `most`, classes in turn.
+    """
+    chosen: list[tuple[int, int]] = []
+    met: set[object] = set()
+    queues = [list(numpy_rng("judged", name, *names).permutation(np.flatnonzero(probe.labels[:, k] == 1)))
+              for k, name in enumerate(probe.classes)]  # fmt: skip
+    while len(chosen) < most and any(queues):
+        for k, queue in enumerate(queues):
+            while queue and probe.patients[queue[0]] in met:
+                queue.pop(0)
+            if queue and len(chosen) < most:
+                row = int(queue.pop(0))
+                met.add(probe.patients[row])
+                chosen.append((row, k))
+    rows, labels = np.array(chosen, dtype=np.int64).reshape(-1, 2).T
+    return rows, labels
+
+
+def gates(
+    seen: Seen, probe: ProbeSet, layer: str, methods: Sequence[str], model: Callable[[], nn.Module], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Kind of map -> `passed`, `reason` and the `facts` of `sanity.gate`; kept in `folder`."""
+
+    def make() -> dict[str, dict[str, Any]]:
+        rows, labels = judged(probe, GATE_IMAGES, "gate")
+        net = model()
+        device = next(iter(net.parameters()), torch.empty(0)).device
+        x = torch.from_numpy(np.ascontiguousarray(probe.pixels(rows))).to(device)
+        said = {}
+        for method in methods:
+            found = gate(net, x, labels, layer, method, names=("explain",))
+            facts = [fact | {"value": finite(fact["value"])} for fact in found.facts()]
+            said[method] = {"passed": found.passed, "reason": found.reason, "facts": facts}
+        return said
+
+    result: dict[str, dict[str, Any]] = kept_json(folder, "gate", [VERSION, seen.key, layer, list(methods)], make)
+    return result
