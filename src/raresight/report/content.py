@@ -91,7 +91,8 @@ class Content:
     `prevalence` and `missed` are what was said about use: the share of a class where the model will be used, and how
     many false alarms one missed case is worth. `site` names where external data come from; `frozen` is the bundle.
     `matrix` is the
-    cost matrix; `pictures` are JPEG data URIs by case, for the failure gallery, and empty unless asked for.
+    cost matrix; `pictures` are JPEG data URIs by case, for the failure gallery, and empty unless asked for. `explain`
+    is explain.json, where the networks were looked into.
     """
 
     task: Task
@@ -126,6 +127,7 @@ class Content:
     frozen: FrozenResult | None = None
     matrix: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     pictures: Mapping[str, str] = field(default_factory=dict)
+    explain: Mapping[str, Any] | None = None
 
     def why_missing(self, what: str) -> str:
         return "not computed, because " + self.missing.get(what, WITHOUT_STUDY)

@@ -24,6 +24,8 @@ from raresight.report.content import ArmResult, Content
 from raresight.report.frozen import frozen_result
 from raresight.report.people import WHO, describe
 
+UNSEEN = "the networks were not looked into; run `raresight explain {name}`"
+
 
 def from_study(folder: StudyFolder) -> Content:
     """Gather a report's content from what lies in a study folder, without computing any of it anew.
@@ -60,6 +62,7 @@ def from_study(folder: StudyFolder) -> Content:
         people=_people(folder, config, missing),
         leaks=_read(folder.leaks, missing, "leaks", "the data were not split; run `raresight split`"),
         faithfulness=_read(folder.augment_audit, missing, "faithfulness", "it needs `raresight audit --augment`"),
+        explain=_read(folder.explained, missing, "explain", UNSEEN.format(name=folder.path.name)),
         choices=read_json(folder.choices) if folder.choices.exists() else None,
         sweeps=tuple(read_json(path) for path in sorted(folder.sweeps.glob("*/sweep.json"))),
         issues=_issues(folder, missing),
@@ -257,7 +260,7 @@ def _people(folder: StudyFolder, config: StudyConfig, missing: dict[str, str]) -
 def _hashes(folder: StudyFolder) -> dict[str, str]:
     """Content hashes of the small artefacts that the report rests on."""
     fixed = [folder.config, folder.manifest, folder.split, folder.leaks, folder.audit, folder.lock, folder.compare]
-    fixed += [folder.choices]
+    fixed += [folder.choices, folder.explained]
     found = [*fixed, folder.ledger, *sorted(folder.path.glob("test/opening-*/*"))]
     found += sorted(folder.path.glob("arms/*/seed-*/val/*"))
     found += sorted(folder.sweeps.glob("*/sweep.json"))

@@ -16,6 +16,19 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "Calibration intercept and slope",
         "Intercept 0 and slope 1 are right. Intercept above 0: probabilities too low. Slope below 1: too extreme.",
     ),
+    (
+        "Ceiling",
+        "The highest overlap that a unit can reach with a class, given how many pixels each covers. Rare classes have "
+        "another ceiling than common ones, so overlaps are compared as parts of it.",
+    ),
+    (
+        "Chance-corrected",
+        "What is left after what chance gives: 0 is no better than other patients' regions of the class, 1 is perfect.",
+    ),
+    (
+        "CKA",
+        "How alike the features of two networks are: 1 is the same up to rotation and scale, 0 is nothing in common.",
+    ),
     ("Conformal set", "The classes that cannot be ruled out, made to hold the true one as often as was asked for."),
     ("Critical class", "A class that must not be missed; the people who set up the study named it."),
     ("Expected cost", "What errors cost on average, in false alarms, at the stated price of each error."),
@@ -23,6 +36,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "Holm's correction",
         "Stricter evidence is asked for when many comparisons are made, since some succeed by chance.",
+    ),
+    (
+        "Grad-CAM",
+        "A saliency map from one layer: its channels, weighted by how much the score rises with each of them.",
     ),
     (
         "Integrated calibration index (ICI)",
@@ -39,6 +56,14 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "Found cases less false alarms, weighed by their price. Going by the model is better than a rule where it lies "
         "above both: alarm for everybody, and for nobody.",
     ),
+    (
+        "Network dissection",
+        "Asking of each unit of a network which class it answers to, by where in the images it is strongest.",
+    ),
+    (
+        "Neural collapse",
+        "Features of a class drawing together to one point in training. Rare classes can end up at the same point.",
+    ),
     ("Not estimable", "There is nothing to compute the figure from. It is not zero; it is unknown."),
     ("Number needed to read", "How many alarms a human reads for each one that is right: 1 / PPV."),
     ("Operating point", "The thresholds above which the model raises an alarm."),
@@ -51,6 +76,10 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "Referral",
         "The model says that it is not sure, and a human decides. What that buys is counted, and so is its price.",
+    ),
+    (
+        "Saliency map",
+        "A picture of where in an image the evidence for a score lies. It tells where, not why.",
     ),
     ("Seed", "The starting point of the random choices in training. Another seed gives a slightly different model."),
     ("Sensitivity (recall)", "Of 100 with the class, how many are found."),

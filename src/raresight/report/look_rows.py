@@ -93,7 +93,7 @@ class Look:
     @cached_property
     def greyed(self) -> dict[str, str]:
         """Arms whose maps failed the check, and why; all other arms are absent."""
-        found = {}
+        found: dict[str, str] = {}
         for row in self.rows("gate"):
             if row.get("greyed"):
                 why = str(row.get("reason") or "its maps failed the check")

@@ -34,6 +34,7 @@ from raresight.report.figures.style import Absent, Figure
 from raresight.report.figures.subgroups import subgroup_differences, subgroups
 from raresight.report.figures.threshold_cost import threshold_cost
 from raresight.report.figures.training import training
+from raresight.report.look_section import look_lead, look_parts
 from raresight.report.sweep_tables import interactions, shown_part, verdicts
 from raresight.report.sweep_text import judged_on
 from raresight.report.sweep_text import lead as lead_of
@@ -120,8 +121,7 @@ def sections(content: Content) -> list[Section]:
         *_severity(content),
         Section("seeds", "Chance in training", "", (_drawn(seeds, content),)),
         Section("training", "How training went", "", (_drawn(training, content),)),
-        Section("saliency", "Where the model looks", "",
-                (Item(absent="not computed, because this version has no saliency or dissection of networks yet"),)),
+        Section("saliency", "Where the model looks", look_lead(content.explain), _look(content)),
     ]  # fmt: skip
 
 
@@ -206,6 +206,18 @@ def _faithfulness(content: Content) -> list[Section]:
     lead = "A transform may move a feature as far as two photographs of one lesion differ, and no further."
     item = Item(figure=faithfulness(content.faithfulness))
     return [Section("faithfulness", "Does augmentation keep what the diagnosis rests on", lead, (item,))]
+
+
+def _look(content: Content) -> tuple[Item, ...]:
+    if content.explain is None:
+        return (Item(absent=content.why_missing("explain")),)
+    items = []
+    for title, made in look_parts(content.explain):
+        if isinstance(made, Absent):
+            items.append(Item(title, absent=made.why))
+        else:
+            items.append(Item(title, table=made) if isinstance(made, Table) else Item(title, figure=made))
+    return tuple(items)
 
 
 def _severity(content: Content) -> list[Section]:

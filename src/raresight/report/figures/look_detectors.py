@@ -13,6 +13,7 @@ from raresight.report.words import class_name
 
 ACROSS = 4
 CHANCE = "#c9d1d8"
+BEYOND, NOT_KNOWN = "beyond chance", "chance was not computed"
 
 
 def detectors(look: Look) -> Figure | Absent:
@@ -42,6 +43,8 @@ def detectors(look: Look) -> Figure | Absent:
         "Rarest class first. The grey bar holds 95 of 100 counts that chance gives, its tick their mean; only a dot to "
         "the right of the bar says that the network has units for the class. Hollow: within chance, or too few."
     )
+    if all(against_chance(look, arm, name) == NOT_KNOWN for arm in there for name in look.classes):
+        caption = "Rarest class first. Hollow: how many detectors chance gives was not computed, so none is called one."
     caption += greyed_caption(look, there)
     return Figure(svg, "Detectors of every class and arm against chance. " + caption, caption, numbers(look, there))
 
@@ -58,12 +61,14 @@ def _chance(look: Look, arm: str, class_: str) -> Entry | None:
     )
 
 
-def beyond(look: Look, arm: str, class_: str) -> bool:
-    """Whether there are more detectors than 97.5 of 100 permutations give."""
+def against_chance(look: Look, arm: str, class_: str) -> str:
+    """`beyond chance` where there are more detectors than 97.5 of 100 permutations give; why not, else."""
     row, null = _found(look, arm, class_), _chance(look, arm, class_)
-    if row is None or null is None or row.get("value") is None or null.get("high") is None:
-        return False
-    return firm(row) and float(row["value"]) > float(null["high"])
+    if row is None or row.get("value") is None or not firm(row):
+        return "too few to tell"
+    if null is None or null.get("high") is None:
+        return NOT_KNOWN
+    return BEYOND if float(row["value"]) > float(null["high"]) else "within chance"
 
 
 def _mark(axes: Axes, look: Look, arm: str, class_: str, y: int) -> None:
@@ -80,7 +85,7 @@ def _mark(axes: Axes, look: Look, arm: str, class_: str, y: int) -> None:
     colour = FAINT if arm in look.greyed else BLUE
     if row.get("low") is not None and row.get("high") is not None:
         axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.2, zorder=3, solid_capstyle="butt")
-    filled = colour if beyond(look, arm, class_) else "white"
+    filled = colour if against_chance(look, arm, class_) == BEYOND else "white"
     axes.plot([row["value"]], [y], "o", ms=4.8, mfc=filled, mec=colour, mew=1.1, zorder=4, clip_on=False)
 
 
@@ -89,7 +94,7 @@ def numbers(look: Look, arms: list[str]) -> Table:
     for name in look.classes:
         for arm in arms:
             row, null = _found(look, arm, name), _chance(look, arm, name)
-            above = "beyond chance" if beyond(look, arm, name) else "within chance" if firm(row) else "too few to tell"
+            above = against_chance(look, arm, name)
             why = look.greyed.get(arm) or str((row or {}).get("reason") or "")
             cells = (class_name(name), arm, told_value(row), told_value(null), above, why)
             rows.append(Row(cells, "wide" if arm in look.greyed or not firm(row) else ""))

@@ -41,6 +41,17 @@ def figures_of(look: Look, folder: Path) -> dict[str, Figure | Absent]:
     }
 
 
+def figures_without_pictures(look: Look) -> dict[str, Figure | Absent]:
+    """Those that show no image of a patient, for the study's report."""
+    return {
+        "F1": score_and_alignment(look),
+        "F7": look_differences(look),
+        "F3": frequency(look),
+        "F4": detectors(look),
+        "F5": layers(look),
+    }
+
+
 def look_figures(explain: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Name -> SVG text that stands alone; a figure that cannot be made is an SVG with the reason. See `figures_of`."""
     return {name: standalone(made) for name, made in figures_of(Look(explain), folder).items()}
