@@ -102,6 +102,7 @@ def test_no_spread_is_no_number(flat: np.ndarray) -> None:
     # One image apart from seven equal ones: every similarity is a sum of one term an image, and HSIC is exactly 0.
     x = rng(0).normal(size=(8, 3))
     assert np.isnan(debiased(x, flat)) and np.isnan(debiased(flat, x)) and np.isnan(debiased(flat, flat))
+    assert np.isnan(biased(x, flat)) == (np.ptp(flat) == 0)
     told = cka(x, flat)
     assert told.value is None and told.status == "not_estimable" and "spread" in told.reason
     matrix = cka_matrix([x, flat, 2 * x])
@@ -147,6 +148,7 @@ def test_positives_of_one_class() -> None:
     assert told.value == pytest.approx(1) and told.n_images == 7 and told.n_patients is None
     assert cka(x, y, labels=labels, of=0).reason.startswith("0 images")
     assert cka(x, y).value == pytest.approx(debiased(x, y))
+    assert cka(x, y, labels=labels).value == pytest.approx(debiased(x, y))  # of no class: of all images
 
 
 def test_matrix_is_every_pair() -> None:
