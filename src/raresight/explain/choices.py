@@ -17,7 +17,8 @@ from raresight.explain.store import Seen
 from raresight.explain.tau import choose_tau
 
 MOST_REGIONS = 200  # annotated images of a class: intervals hardly narrow beyond, and a common class would cost most
-MOST_WITHOUT = 200  # images without any finding beside them, on which units may fire for nothing
+MOST_DISSECTED = 100  # of a class among the images whose units are judged, so that common concepts are no larger
+MOST_WITHOUT = 100  # images without any finding beside them, on which units may fire for nothing
 DEFAULT_TAU = 0.5
 
 
@@ -39,11 +40,12 @@ def few_regions(probe: ProbeSet, most: int = MOST_REGIONS) -> np.ndarray:
     return np.array(sorted(chosen), dtype=np.int64)
 
 
-def rows_kept(probe: ProbeSet, which: np.ndarray) -> np.ndarray:
-    """The images whose activations are kept: those of the regions, and some without any finding; sorted.
+def rows_kept(probe: ProbeSet) -> np.ndarray:
+    """The images whose activations are kept: of at most 100 regions a class, and some without any finding; sorted.
 
     None without regions: units are then judged by their means over space.
     """
+    which = few_regions(probe, MOST_DISSECTED)
     if probe.regions is None or not len(which):
         return np.empty(0, dtype=np.int64)
     without = np.flatnonzero((probe.labels == 0).all(axis=1))

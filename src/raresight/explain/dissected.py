@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from raresight.explain.dissect import Dissection, dissect
+from raresight.explain.dissect import Dissection, detectors, dissect
 from raresight.explain.kept import kept_arrays
 from raresight.explain.probe import ProbeSet
 from raresight.explain.store import Seen
 from raresight.explain.thresholds import Thresholds
+from raresight.explain.unit_null import UnitNull, unit_null
 
 VERSION = 1
+LEVEL = 0.05  # the false-discovery rate among the units of a layer and concept
+NULL = ("iou", "ceiling", "mean", "high", "p", "p_adjusted", "draws", "named")
 ARRAYS = ("area", "row", "concept", "shared", "inside", "known")
 
 
@@ -40,6 +44,47 @@ def dissected(seen: Seen, probe: ProbeSet, layer: str, q: float, folder: Path) -
         tuple(map(int, held["grid"])),
         **{name: held[name] for name in ARRAYS},
     )
+
+
+def beyond_chance(seen: Seen, probe: ProbeSet, layer: str, found: Dissection, folder: Path) -> UnitNull:
+    """What chance gives the layer's units on the same images with masks dealt anew; kept in `folder`."""
+    position = seen.names.index(layer)
+
+    def make() -> dict[str, np.ndarray]:
+        null = unit_null(seen.activations[layer], probe.take(seen.kept), found, names=("explain",))
+        return {name: np.asarray(getattr(null, name)) for name in NULL}
+
+    held = kept_arrays(folder, f"null-{position}", [VERSION, seen.key, layer, found.thresholds.q], make)
+    return UnitNull(**{name: held[name] for name in NULL}, among="known", level=LEVEL)
+
+
+def unit_facts(found: Dissection, null: UnitNull | None) -> list[dict[str, Any]]:
+    """Numbers of one layer of one network: lines of T3 without arm, seed and layer.
+
+    By class: `best_normalised`, the highest IoU over what the areas allow, and with a null `best_excess`, the highest
+    IoU beyond chance, and `detectors_beyond_chance`; of the layer: `concepts` (classes with a detector), `detecting`
+    (share of units with a class), `dead` (share that never fires).
+    """
+    patients = found.n_annotated
+    said: list[dict[str, Any]] = []
+    for c in np.flatnonzero(found.named):
+        about = {"class": found.concepts[c], "n_images": int(patients[c])}
+        reason = "" if patients[c] else "nobody drew where it lies"
+        said.append(about | {"metric": "best_normalised", "value": _best(found.normalised[:, c]), "reason": reason})
+        if null is not None:
+            said.append(about | {"metric": "best_excess", "value": _best(null.excess[:, c]), "reason": reason})
+            count = float(null.detectors.count[c]) if patients[c] else None
+            said.append(about | {"metric": "detectors_beyond_chance", "value": count, "reason": reason})
+    units = detectors(found) if null is None else null.detectors
+    said.append({"metric": "concepts", "value": float(units.unique)})
+    said.append({"metric": "detecting", "value": float(units.share)})
+    said.append({"metric": "dead", "value": float(np.mean(found.dead))})
+    return said
+
+
+def _best(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.max()) if len(known) else None
 
 
 def per_image(found: Dissection, concepts: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

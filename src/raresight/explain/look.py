@@ -21,7 +21,8 @@ from raresight.core.progress import Silent
 from raresight.explain.aligned import aligned
 from raresight.explain.arm_rows import Sides, detector_rows
 from raresight.explain.choices import MOST_REGIONS, Cuts, choose_cuts, choose_layer, few_regions, rows_kept
-from raresight.explain.dissected import dissected, per_image
+from raresight.explain.dissect import DETECTOR
+from raresight.explain.dissected import beyond_chance, dissected, per_image, unit_facts
 from raresight.explain.draws import Draws
 from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.network_facts import between_facts, geometry_facts
@@ -221,7 +222,7 @@ class Look:
         return self
 
     def _asked(self, mapped: Sequence[int], kept: bool) -> Asked:
-        rows = rows_kept(self.probe, self.which) if kept and "dissect" in self.tasks else np.empty(0, dtype=np.int64)
+        rows = rows_kept(self.probe) if kept and "dissect" in self.tasks else np.empty(0, dtype=np.int64)
         return Asked(self.layers, MOST_STAGES, tuple(mapped), (*self.methods, "random"), rows)
 
     @property
@@ -363,6 +364,8 @@ class Look:
         if not one.layer:
             return pd.DataFrame()
         methods = self.kinds(one.seen)
+        if one is not self.looked[0]:  # maps that know nothing are the same for every network
+            methods = tuple(method for method in methods if method != NULL_METHOD)
         cuts = [row for row in self.cuts.as_rows() if row["arm"] == one.network.arm]
         prior = None if self.prior is None else [float(np.nansum(self.prior)), self.prior.shape]
         key = [VERSION, one.seen.key, self.which.tolist(), methods, cuts, prior]
@@ -375,28 +378,43 @@ class Look:
         return kept_table(self._home(one.network), "alignment", key, make)
 
     def _dissection(self, sides: Sides) -> tuple[list[Row], list[Row]]:
-        """Detectors of the chosen layer with differences, and all of T3."""
+        """Detectors of the chosen layer with differences, and all of T3.
+
+        A unit of the chosen layer detects a class where its overlap is beyond the 95th percentile of masks dealt anew,
+        within a false-discovery rate of 5%; `detectors_04` counts by the seed's rule, IoU above 0.04, in every layer.
+        """
         if "dissect" not in self.tasks or not all(len(one.seen.kept) and one.seen.layers for one in self.looked):
             return [], []
         names = self.looked[0].seen.names
         kept = self.probe.patients[self.looked[0].seen.kept]
-        draws = Draws(kept, names=("units",))
-        of_units = Sides(sides.baseline, draws, sides.bands, {})
+        of_units = Sides(sides.baseline, Draws(kept, names=("units",)), sides.bands, {})
         said: list[Row] = []
+        facts: list[dict[str, Any]] = []
         for back in range(-len(names), 0):
-            figures: dict[str, dict[int, Any]] = {}
+            counts: dict[str, dict[str, dict[int, Any]]] = {}
             concepts: tuple[str, ...] = ()
             for one in self.looked:
                 if -back > len(one.seen.names):
                     continue
-                found = dissected(one.seen, self.probe, one.seen.names[back], Q, self._home(one.network))
-                concepts = tuple(np.array(found.concepts)[found.named])
-                inter, union, has = per_image(found, np.flatnonzero(found.named))
-                figures.setdefault(one.network.arm, {})[one.network.seed] = detector_figures(
-                    inter, union, kept, draws, has=has
-                )
-            said += detector_rows(figures, concepts, of_units, layer=names[back])
-        return [row for row in said if row["layer"] == self.layer], said
+                layer, home = one.seen.names[back], self._home(one.network)
+                self.progress.say(f"units of {layer}: {one.network.arm}, seed {one.network.seed}")
+                found = dissected(one.seen, self.probe, layer, Q, home)
+                classes = np.flatnonzero(found.named)
+                concepts = tuple(found.concepts[c] for c in classes)
+                null = beyond_chance(one.seen, self.probe, layer, found, home) if layer == one.layer else None
+                inter, union, has = per_image(found, classes)
+                rules = {"detectors_04": np.full((found.n_units, len(classes)), DETECTOR)}
+                if null is not None:
+                    rules["detectors"] = np.where(null.detector, null.high, np.inf)[:, classes]
+                for metric, least in rules.items():
+                    figures = detector_figures(inter, union, kept, of_units.draws, has=has, threshold=least)
+                    counts.setdefault(metric, {}).setdefault(one.network.arm, {})[one.network.seed] = figures
+                network = {"arm": one.network.arm, "seed": one.network.seed, "layer": names[back]}
+                facts += [network | line for line in unit_facts(found, null)]
+            for metric, by_arm in counts.items():
+                said += detector_rows(by_arm, concepts, of_units, layer=names[back], metric=metric)
+        said += fact_rows("dissection", pd.DataFrame(facts), baseline=self.baseline, bands=sides.bands, greyed={})
+        return [row for row in said if row["layer"] == self.layer and row["metric"] == "detectors"], said
 
     def _geometry(self, one: Looked) -> list[dict[str, Any]]:
         key = [VERSION, one.seen.key, self.kind, self.counts, self.looked[0].seen.names]

@@ -23,7 +23,7 @@ ARRAYS = "cases.npz"
 def cases(look: Look, greyed: Mapping[str, str], out: Path) -> list[dict[str, Any]]:
     """Pick the cases of every class, write `cases.npz` into `out`, and return what explain.json says of them.
 
-    `images` `(n, H, W, C)` uint8, `maps` `(n, A, h, w)` raw, `masks` `(n, H, W)` bool, all False where nothing is drawn.
+    `images` `(n, H, W, C)` uint8, `maps` `(n, A, h, w)` raw, `masks` `(n, H, W)` bool, False where none is drawn.
     Of a volume the slice along its first axis is shown that holds most of the finding, or of the map.
     """
     (out / ARRAYS).unlink(missing_ok=True)

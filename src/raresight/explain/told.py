@@ -75,7 +75,7 @@ def alignment_table(look: Look, sides: Sides) -> list[Row]:
         return []
     for method, some in rows.groupby("method", sort=False):
         if method == NULL_METHOD:
-            of_baseline = some[some["arm"] == sides.baseline].drop(columns="found")
+            of_baseline = some.drop(columns="found")
             found += alignment_rows(of_baseline, replace(sides, greyed={}))
         else:
             found += alignment_rows(some, replace(sides, greyed=gate_table(look, str(method))[1]))
