@@ -39,6 +39,7 @@ from raresight.explain.told import (
     all_rows,
     classes_of,
     draw,
+    faithful_table,
     gate_table,
     save_rows,
     score_lines,
@@ -46,7 +47,8 @@ from raresight.explain.told import (
     sides_of,
     write,
 )
-from raresight.explain.tried import gates
+from raresight.explain.tried import faithful, gates
+from raresight.explain.unit_facts import label_facts
 from raresight.explain.verdict import verdict_rows
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
@@ -116,6 +118,7 @@ class Looked:
     layer: str = ""
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     gates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    faithful: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def folder(self) -> str:
@@ -210,6 +213,7 @@ class Look:
             for one in self.looked:
                 one.rows = self._aligned(one)
         self.rows = all_rows(self)
+        self.faithful = pd.concat([one.faithful for one in self.looked], ignore_index=True)
         self.choices |= {
             "layer": self.layer or None,
             "alignment": MEASURE,
@@ -285,6 +289,9 @@ class Look:
         one = Looked(network, on_choice, seen)
         if seen.layers:
             one.layer = seen.names[max(self.place, -len(seen.names))]
+            if "faithfulness" in self.tasks:
+                table = faithful(seen, self.probe, one.layer, self.methods[0], model, self._home(network))
+                one.faithful = table.assign(arm=network.arm, seed=network.seed)
             if "sanity" in self.tasks:
                 real = [method for method in self.kinds(seen) if method != NULL_METHOD]
                 one.gates = gates(seen, self.probe, one.layer, real, model, self._home(network))
@@ -336,6 +343,7 @@ class Look:
     def tables(self) -> dict[str, list[Row]]:
         """T1 to T6."""
         gate, self.greyed = gate_table(self, self.methods[0])
+        gate += faithful_table(self.faithful, self.layer)
         gate += [row for method in self.methods[1:] for row in gate_table(self, method)[0]]
         sides = sides_of(self, self.greyed)
         scored = score_table(self, sides)
@@ -383,8 +391,16 @@ class Look:
         A unit of the chosen layer detects a class where its overlap is beyond the 95th percentile of masks dealt anew,
         within a false-discovery rate of 5%; `detectors_04` counts by the seed's rule, IoU above 0.04, in every layer.
         """
-        if "dissect" not in self.tasks or not all(len(one.seen.kept) and one.seen.layers for one in self.looked):
+        if "dissect" not in self.tasks or not all(one.layer for one in self.looked):
             return [], []
+        by_labels = [
+            {"arm": one.network.arm, "seed": one.network.seed, "layer": self.layer} | line
+            for one in self.looked
+            for line in label_facts(one.seen, self.probe, one.layer, self.kind, self._home(one.network))
+        ]
+        whole: dict[str, Any] = {"baseline": self.baseline, "bands": sides.bands, "greyed": {}}
+        if not all(len(one.seen.kept) for one in self.looked):
+            return [], fact_rows("dissection", pd.DataFrame(by_labels), **whole)
         names = self.looked[0].seen.names
         kept = self.probe.patients[self.looked[0].seen.kept]
         of_units = Sides(sides.baseline, Draws(kept, names=("units",)), sides.bands, {})
@@ -413,7 +429,7 @@ class Look:
                 facts += [network | line for line in unit_facts(found, null)]
             for metric, by_arm in counts.items():
                 said += detector_rows(by_arm, concepts, of_units, layer=names[back], metric=metric)
-        said += fact_rows("dissection", pd.DataFrame(facts), baseline=self.baseline, bands=sides.bands, greyed={})
+        said += fact_rows("dissection", pd.DataFrame(facts + by_labels), **whole)
         return [row for row in said if row["layer"] == self.layer and row["metric"] == "detectors"], said
 
     def _geometry(self, one: Looked) -> list[dict[str, Any]]:

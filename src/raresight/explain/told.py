@@ -15,7 +15,7 @@ from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
 from raresight.explain.called import cut_at, scores
 from raresight.explain.draws import Draws
 from raresight.explain.probe import bands
-from raresight.explain.tables import Row, gate_rows, save_tables
+from raresight.explain.tables import Row, gate_rows, row, save_tables
 
 if TYPE_CHECKING:
     from raresight.explain.look import Look, Looked
@@ -65,7 +65,22 @@ def gate_table(look: Look, method: str) -> tuple[list[Row], dict[str, str]]:
             tried.setdefault(one.network.arm, {})[one.network.seed] = (said["passed"], said["reason"])
             facts += [network | fact | {"layer": look.layer} for fact in said["facts"]]
     rows, greyed = gate_rows(tried, facts)
-    return [row | {"method": row["method"] or method, "layer": row["layer"] or look.layer} for row in rows], greyed
+    return [one | {"method": one["method"] or method, "layer": one["layer"] or look.layer} for one in rows], greyed
+
+
+def faithful_table(rows: pd.DataFrame, layer: str) -> list[Row]:
+    """The mean gain of every network by taking away, and by bringing back, what its maps show; lines of T5."""
+    said = []
+    for (arm, seed), some in rows.groupby(["arm", "seed"], sort=False) if len(rows) else ():
+        for metric in ("deletion_gain", "insertion_gain"):
+            said.append(
+                row(
+                    table="gate", arm=arm, seed=int(seed), layer=layer, method=some["method"].iloc[0], metric=metric,
+                    value=float(some[metric].mean()), n_images=len(some), n_patients=some["patient"].nunique(),
+                    reason="logits, beyond a random order; above 0 the network depends on what the map shows",
+                )
+            )  # fmt: skip
+    return said
 
 
 def alignment_table(look: Look, sides: Sides) -> list[Row]:

@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
 from raresight.core.files import finite
 from raresight.core.seeds import numpy_rng
-from raresight.explain.kept import kept_json
+from raresight.explain.alignment import resized
+from raresight.explain.faithfulness import deletion_insertion
+from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.probe import ProbeSet
 from raresight.explain.sanity import gate
 from raresight.explain.store import Seen
 
 VERSION = 1
+FAITHFUL_IMAGES = 28
+STEPS = 8  # of the pixels that are taken away and brought back
 GATE_IMAGES = 28  # dealt over the classes, one a patient
 
 
@@ -61,3 +66,29 @@ def gates(
 
     result: dict[str, dict[str, Any]] = kept_json(folder, "gate", [VERSION, seen.key, layer, list(methods)], make)
     return result
+
+
+def faithful(
+    seen: Seen, probe: ProbeSet, layer: str, method: str, model: Callable[[], nn.Module], folder: Path
+) -> pd.DataFrame:
+    """What a class's logit loses with the brightest pixels of its map and wins with them, a line an image.
+
+    The columns of `deletion_insertion`, with `class case patient layer method`; on images as those of the gate.
+    """
+
+    def make() -> pd.DataFrame:
+        rows, labels = judged(probe, FAITHFUL_IMAGES, "faithful")
+        net = model()
+        device = next(iter(net.parameters()), torch.empty(0)).device
+        x = torch.from_numpy(np.ascontiguousarray(probe.pixels(rows))).to(device)
+        maps = resized(np.asarray(seen.maps[(layer, method)][rows, labels]), x.shape[2:])
+        table = deletion_insertion(net, x, labels, maps, steps=STEPS, draws=1, names=("explain",))
+        assert probe.cases is not None
+        return table.assign(
+            **{"class": [probe.classes[k] for k in labels]},
+            case=probe.cases[rows].astype(str),
+            patient=probe.patients[rows].astype(str),
+            method=method,
+        )
+
+    return kept_table(folder, "faithfulness", [VERSION, seen.key, layer, method], make)
