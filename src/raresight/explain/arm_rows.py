@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from raresight.explain.draws import Draws, Figure, corrected_figures, mean_figures, mean_of_figures, pairwise
-from raresight.explain.paired import difference, level
+from raresight.explain.paired import Noise, difference, level
 from raresight.explain.ranked_pairs import score_figures
 from raresight.explain.tables import Row, adjust, inferred_row
 
@@ -40,14 +40,17 @@ class Sides:
         """One arm's row: its own figures in `levels`, its and the baseline's for the difference in `changes`."""
         names = (self.draws.names, arm, name, given.get("metric"), given.get("layer"), given.get("method"))
         mine = levels[arm]
+        values = {each: {seed: one.value for seed, one in seeds.items()} for each, seeds in levels.items()}
         change = None
         if arm != self.baseline:
             pair = levels if changes is None else changes
             ours, theirs = pair[arm], pair[self.baseline]
             seeds = (list(ours), list(theirs))
-            change = difference(list(ours.values()), list(theirs.values()), seeds=seeds, names=names)
+            noise = Noise.of(values)
+            change = difference(list(ours.values()), list(theirs.values()), seeds=seeds, noise=noise, names=names)
+        own = level(list(mine.values()), noise=Noise.of(values, shared=False), names=names)
         return inferred_row(
-            level(list(mine.values()), names=names), change, arm=arm, baseline=self.baseline,
+            own, change, arm=arm, baseline=self.baseline,
             greyed=arm in self.greyed, **{"class": name}, band=None if name is None else self.bands.get(name), **given,
         )  # fmt: skip
 

@@ -1,25 +1,29 @@
 """What the difference between two arms can show, from figures of their networks on the same resamples of patients.
 
-An arm is the mean of its seeds, and a
-difference is arm minus baseline. Two things make a difference uncertain: which patients were looked at, and which seeds
-were trained. The patients' part is the bootstrap of the mean over seeds, the same draws for both arms; the seeds' part
-adds seeds drawn anew (`evaluate.bootstrap.over_seeds`), in pairs where both arms have the same seeds.
+An arm is the mean of its seeds, and a difference is arm minus baseline. Two things make it uncertain: which patients
+were looked at, and which seeds were trained. The patients' part is the bootstrap of the mean over seeds, the same draws
+for both arms; the seeds' part adds seeds drawn anew (`evaluate.bootstrap.over_seeds`), in pairs where both arms have
+the same seeds.
 
-Percentile intervals of few patients and few seeds are too narrow, so they are stretched from the value by t(df)/z, with
-df (Satterthwaite) from the variances of both parts; and 2,000 resamples cannot resolve a p below 0.001, so that Holm
-over more than 50 tests could never show anything. p is therefore the largest of: Student's t with that df; the tail of
-the resamples, 2 (1 + #beyond 0)/(1 + B), where at least 10 of them lie beyond 0; and 2^(1 - n), the least that swapping
-the arms within the n patients that tell them apart could show. A seed's noise at a patient is in both parts: p and
-interval err to the safe side.
+Three seeds show their own variance badly: too small by chance, it makes one test in a thousand one in sixty, and Holm
+looks at just such tests. Where more networks are at hand, their seeds' variance is therefore pooled (`Noise`), and the
+larger of the arms' own and the pooled one is used. Intervals are percentiles of the resamples, widened about the value
+to that variance and from z to Student's t, with df (Satterthwaite) from both parts.
 
-Source: Efron & Tibshirani (1993), ch. 13; Hesterberg, The American Statistician 69 (2015) 371 (stretching);
-Satterthwaite, Biometrics Bulletin 2 (1946) 110; Owen, Annals of Applied Statistics 1 (2007) 386 (two-way resampling).
+2,000 resamples cannot resolve a p below 0.001, so that Holm over more than 50 tests could never show anything. p is
+therefore the largest of: Student's t with that df; the tail of the resamples, 2 (1 + #beyond 0)/(1 + B), where at least
+10 of them lie beyond 0; and 2^(1 - n), the least that swapping the arms within the n patients who tell them apart could
+show. A seed's noise at a patient is in both parts: p and interval err to the safe side.
+
+Source: Efron & Tibshirani (1993), ch. 13; Hesterberg, The American Statistician 69 (2015) 371 (widening by t/z);
+Satterthwaite, Biometrics Bulletin 2 (1946) 110; Owen, Annals of Applied Statistics 1 (2007) 386 (two-way resampling);
+Scheffé, The Analysis of Variance (1959), ch. 4 (pooled error of arms x seeds).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,6 +61,42 @@ class Inferred:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Noise:
+    """The `variance` of one seed's figure about what its arm makes of it, pooled over arms, with degrees of freedom."""
+
+    variance: float
+    df: float
+
+    @classmethod
+    def of(cls, values: Mapping[str, Mapping[int, float]], *, shared: bool = True) -> Noise | None:
+        """Pooled over arms: `values` arm -> seed -> figure; arms without a number, or with one seed, are left out.
+
+        Σ_as (x_as - x̄_a)²/Σ_a(S_a - 1). Where three arms or more have the same seeds and `shared` is so, what a seed
+        does to all arms alike is taken off too: Σ_as (x_as - x̄_a - x̄_s + x̄)²/((A - 1)(S - 1)). It rests on arms whose
+        seeds scatter alike. None where no arm has two seeds.
+        """
+        arms = {arm: x for arm, x in values.items() if len(x) > 1 and not any(map(math.isnan, x.values()))}
+        if not arms:
+            return None
+        if shared and len(arms) > 2 and len({tuple(sorted(x)) for x in arms.values()}) == 1:
+            grid = np.array([[x[seed] for seed in sorted(x)] for x in arms.values()])
+            left = grid - grid.mean(axis=1, keepdims=True) - grid.mean(axis=0, keepdims=True) + grid.mean()
+            df = (grid.shape[0] - 1) * (grid.shape[1] - 1)
+            return cls(float(np.sum(left**2)) / df, df)
+        df = sum(len(x) - 1 for x in arms.values())
+        return cls(sum(float(np.var(list(x.values()))) * len(x) for x in arms.values()) / df, df)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Figures of seeds that are drawn anew together: an arm's, added or taken off, or two arms' differences."""
+
+    seeds: np.ndarray
+    sign: float = 1.0
+    arms: int = 1
+
+
 def mean_difference(
     ours: np.ndarray,
     theirs: np.ndarray,
@@ -77,41 +117,36 @@ def difference(
     theirs: Sequence[Figure],
     *,
     seeds: tuple[Sequence[int], Sequence[int]] | None = None,
+    noise: Noise | None = None,
     names: object = (),
 ) -> Inferred:
     """Arm minus baseline, each the mean of its seeds' figures on the same `Draws`; see the head of this file.
 
     `seeds` name the networks of both arms; the same names in the same order are pairs (as without names, where both
-    have as many). `names` seed the draws of seeds.
+    have as many). `noise` is that of all arms of the study; without it, that of these two. `names` seed the draws.
     """
     a, b = (np.array([figure.value for figure in arm]) for arm in (ours, theirs))
     resampled = _over(ours) - _over(theirs)
     paired = len(a) == len(b) and (seeds is None or list(seeds[0]) == list(seeds[1]))
-    parts = [(a - b, 1.0)] if paired else [(a, 1.0), (b, -1.0)]
+    parts = [_Part(a - b, arms=2)] if paired else [_Part(a), _Part(b, -1.0)]
     apart = None
     if ours[0].by_patient is not None and theirs[0].by_patient is not None:
         change = _sums(ours) - _sums(theirs)
         apart = int(np.sum(np.abs(change) > 1e-12))
     low, high = ours[0].span
-    return _inferred(
-        float(a.mean() - b.mean()),
-        resampled,
-        parts,
-        [*ours, *theirs],
-        _spread(b),
-        (low - high, high - low),
-        apart,
-        names,
-    )
+    if noise is None:
+        noise = Noise.of({"ours": dict(enumerate(a)), "theirs": dict(enumerate(b))})
+    possible, value = (low - high, high - low), float(a.mean() - b.mean())
+    return _inferred(value, resampled, parts, [*ours, *theirs], _spread(b), possible, apart, noise, names)
 
 
-def level(figures: Sequence[Figure], *, names: object = ()) -> Inferred:
+def level(figures: Sequence[Figure], *, noise: Noise | None = None, names: object = ()) -> Inferred:
     """An arm's own figure: the mean of its seeds', with interval and p against 0, and the spread between its seeds."""
     values = np.array([figure.value for figure in figures])
     span = figures[0].span
-    return _inferred(
-        float(values.mean()), _over(figures), [(values, 1.0)], figures, _spread(values), span, None, ("level", names)
-    )
+    parts = [_Part(values)]
+    value, names = float(values.mean()), ("level", names)
+    return _inferred(value, _over(figures), parts, figures, _spread(values), span, None, noise, names)
 
 
 def over_seeds_alone(ours: Sequence[float], theirs: Sequence[float] | None = None) -> Inferred:
@@ -128,7 +163,7 @@ def over_seeds_alone(ours: Sequence[float], theirs: Sequence[float] | None = Non
         return Inferred(None, status="absent", reason="not defined here")
     n_seeds = len(a) if b is None else min(len(a), len(b))
     spread = _spread(a if b is None else b)
-    parts = [(a, 1.0)] if b is None else [(a - b, 1.0)] if len(a) == len(b) else [(a, 1.0), (b, -1.0)]
+    parts = [_Part(a)] if b is None else [_Part(a - b)] if len(a) == len(b) else [_Part(a), _Part(b, -1.0)]
     variance, df = _seed_variance(parts)
     if n_seeds < 2 or variance <= 1e-24:
         reason = "one seed: no interval" if n_seeds < 2 else "the seeds agree: no interval"
@@ -142,16 +177,17 @@ def over_seeds_alone(ours: Sequence[float], theirs: Sequence[float] | None = Non
 def _inferred(
     value: float,
     resampled: np.ndarray,
-    parts: Sequence[tuple[np.ndarray, float]],
+    parts: Sequence[_Part],
     figures: Sequence[Figure],
     spread: float | None,
     span: tuple[float, float],
     apart: int | None,
+    noise: Noise | None,
     names: object,
 ) -> Inferred:
     """From the mean over seeds on resamples of patients, `(B,)`, and the `parts` whose seeds are drawn anew."""
     n_patients = min(figure.n_patients for figure in figures)
-    n_seeds = min(len(seeds) for seeds, _ in parts)
+    n_seeds = min(len(part.seeds) for part in parts)
     known = Inferred(
         value,
         spread=spread,
@@ -170,15 +206,18 @@ def _inferred(
         return replace(known, status="few", reason="most resamples do not define it: no interval")
     by_patients = float(np.var(defined))
     by_seeds, df_seeds = _seed_variance(parts)
-    variance = by_patients + by_seeds
     least = 2.0 ** (1 - (n_patients if apart is None else apart))
-    if variance <= 1e-24:
+    if by_patients + by_seeds <= 1e-24:
         p = 1.0 if abs(value) <= 1e-12 else least
         return replace(known, p=p, status="same", reason="no patient and no seed changes it: no interval can be had")
+    if noise is not None and n_seeds > 1:
+        pooled = noise.variance * sum(part.arms / len(part.seeds) for part in parts if len(part.seeds) > 1)
+        by_seeds, df_seeds = max(by_seeds, pooled), max(df_seeds, noise.df)
+    variance = by_patients + by_seeds
     df = variance**2 / (by_patients**2 / (n_patients - 1) + (by_seeds**2 / df_seeds if by_seeds else 0.0))
-    anew = resampled + sum(sign * _luck(seeds, len(resampled), names, i) for i, (seeds, sign) in enumerate(parts))
+    anew = resampled + sum(part.sign * _luck(part.seeds, len(resampled), names, i) for i, part in enumerate(parts))
     low, high, undefined = percentile(anew)
-    stretch = float(student.ppf(0.975, df) / norm.ppf(0.975))
+    stretch = float(student.ppf(0.975, df) / norm.ppf(0.975)) * math.sqrt(variance / float(np.nanvar(anew)))
     low, high = value + stretch * (min(low, value) - value), value + stretch * (max(high, value) - value)
     beyond = int(min(np.sum(anew <= 0), np.sum(anew >= 0)))
     p = float(2 * student.sf(abs(value) / math.sqrt(variance), df))
@@ -202,9 +241,10 @@ def _luck(seeds: np.ndarray, resamples: int, *names: object) -> np.ndarray:
     return over_seeds(each, chosen) if len(seeds) > 1 else np.zeros(resamples)
 
 
-def _seed_variance(parts: Sequence[tuple[np.ndarray, float]]) -> tuple[float, float]:
+def _seed_variance(parts: Sequence[_Part]) -> tuple[float, float]:
     """The variance of the mean over seeds, Σ s²/S, and its degrees of freedom; (0, 1) where each part has one seed."""
-    each = [(float(np.var(seeds, ddof=1)) / len(seeds), len(seeds) - 1) for seeds, _ in parts if len(seeds) > 1]
+    many = [part.seeds for part in parts if len(part.seeds) > 1]
+    each = [(float(np.var(seeds, ddof=1)) / len(seeds), len(seeds) - 1) for seeds in many]
     total = sum(variance for variance, _ in each)
     below = sum(variance**2 / df for variance, df in each)
     return total, total**2 / below if below else 1.0

@@ -23,10 +23,10 @@ def score_figures(
 ) -> dict[str, Figure]:
     """`auroc`, `auprc` and `d_prime` of one class from its logits.
 
-    d′ = (m₊ - m₋)/√((v₊ + v₋)/2) with mean and variance (over n) of the logits with and without the class: how far
+    d′ = (m₊ - m₋)/√((v₊ + v₋)/2) with mean and variance of the logits with and without the class: how far
     apart in units of their spread, which no shift and no scale of an arm's logits changes. `target` `(N,)` of 0, 1 or
     NaN (unknown: left out), `logit` `(N,)`, `patient` `(N,)`. Patients with the class are drawn among themselves.
-    AUROC and AP in [0, 1], d′ any. NaN where the class, or its absence, is absent.
+    AUROC and AP in [0, 1], d′ any (as `explain.dprime.d_prime`). NaN where the class, or its absence, is absent.
 
     Source: of d′: Green & Swets, Signal Detection Theory (1966); AUROC, AP: `evaluate.ranked`.
     """
@@ -99,7 +99,7 @@ def detector_figures(
         columns = weight[:, b : b + BLOCK].astype(np.float32)
         over, under = above @ columns, below @ columns
         iou = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
-        resampled[b : b + BLOCK] = _counted(iou.T.reshape(-1, int(near.sum()), k), limit[near])
+        resampled[b : b + BLOCK] = _counted(iou.T.reshape(columns.shape[1], int(near.sum()), k), limit[near])
     figures = []
     for c in range(k):
         there = int(of_patient[:, c].sum())
@@ -132,9 +132,8 @@ def _by_patient(values: np.ndarray, at: np.ndarray, g: int) -> np.ndarray:
 def _d_prime(sums: np.ndarray) -> np.ndarray:
     """d′ of every column of `(6, B)`: number, sum and sum of squares with the class, and without."""
     n, s, q = sums[[0, 3]], sums[[1, 4]], sums[[2, 5]]
-    safe = np.maximum(n, 1)
-    mean = s / safe
-    variance = np.maximum(q / safe - mean**2, 0.0)
+    mean = s / np.maximum(n, 1)
+    variance = np.maximum(q - n * mean**2, 0.0) / np.maximum(n - 1, 1)
     pooled = np.sqrt(variance.mean(axis=0))
-    fine = (n > 0).all(axis=0) & (pooled > 1e-12)
+    fine = (n > 1).all(axis=0) & (pooled > 1e-12)
     return np.asarray(np.divide(mean[0] - mean[1], pooled, out=np.full(sums.shape[1], np.nan), where=fine))

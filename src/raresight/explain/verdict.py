@@ -3,8 +3,8 @@
 The rule, for one class and arm against the baseline, at alpha = .05. Two families are adjusted by Holm over class x
 metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment, detectors, d′ of the logits).
 
-1. `too few to tell`: fewer than 10 patients with the class, or one seed an arm (then a look that differs may be a
-   seed's luck), or neither alignment nor detectors can be compared.
+1. `too few to tell`: fewer than 10 patients with the class, or fewer than 3 seeds an arm (then a look that differs may
+   be a seed's luck), or neither alignment nor detectors can be compared.
 2. `better score, worse look`: AUROC or AP is shown higher (and neither lower) after Holm, and alignment is shown lower
    after Holm.
 3. `same score, different model`: no difference of AUROC or AP is shown, not even taken alone (both p > alpha without
@@ -30,6 +30,7 @@ from typing import Any
 from raresight.explain.tables import Row, adjust, row
 
 ALPHA = 0.05
+FEWEST_SEEDS = 3
 SAME_SCORE = "same score, different model"
 WORSE_LOOK = "better score, worse look"
 CONSISTENT = "consistent"
@@ -79,15 +80,18 @@ def _cannot_tell(
 ) -> str | None:
     if not scores:
         return next((rows[name]["reason"] for name in SCORES if name in rows), "") or "no score can be compared"
-    if min(one["n_seeds"] or 1 for one in (*scores.values(), *looks.values())) < 2:
-        return "one seed an arm: a different look may be a seed's luck"
+    seeds = min(one["n_seeds"] or 1 for one in (*scores.values(), *looks.values()))
+    if seeds < FEWEST_SEEDS:
+        many = "one seed" if seeds == 1 else f"{seeds} seeds"
+        return f"{many} an arm, fewer than {FEWEST_SEEDS}: a different look may be a seed's luck"
     return None if {"alignment", "detectors"} & set(looks) else f"not looked at: {unseen}"
 
 
 def chance_verdict(one: Row, *, alpha: float = ALPHA) -> tuple[str, str]:
     """`beyond chance` (or prior), `not shown`, `too few to tell` or `maps not trusted`, from an arm's own alignment.
 
-    `one`: a row `beyond_chance` or `beyond_prior`. Beyond: above 0 with p ≤ alpha, where p is Holm's over class x arm (`p_adjusted` of this row).
+    `one`: a row `beyond_chance` or `beyond_prior`. Beyond: above 0 with p ≤ alpha, where p is Holm's over class x arm
+    (`p_adjusted` of this row).
     """
     if one["greyed"]:
         return NOT_TRUSTED, f"{NOT_TRUSTED}: the gate (T5) was not passed"

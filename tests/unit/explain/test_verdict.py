@@ -1,0 +1,165 @@
+"""The verdict: every branch of its rule, on hand-made rows; then from simulated studies, with and without a change."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raresight.core.seeds import numpy_rng
+from raresight.explain.tables import row
+from raresight.explain.verdict import (
+    CONSISTENT,
+    FLAGS,
+    NOT_SHOWN,
+    NOT_TRUSTED,
+    SAME_SCORE,
+    TOO_FEW,
+    WORSE_LOOK,
+    chance_verdict,
+    verdict,
+    verdict_rows,
+)
+
+SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks/look_null.py"
+SPEC = importlib.util.spec_from_file_location("look_null", SCRIPT)
+look_null = importlib.util.module_from_spec(SPEC)
+sys.modules["look_null"] = look_null
+SPEC.loader.exec_module(look_null)
+
+
+def said(metric, difference, p, p_adjusted=None, **more):
+    given = {
+        "metric": metric, "class": "mel", "arm": "focal", "baseline": "bce", "difference": difference,
+        "diff_low": difference - 0.02, "diff_high": difference + 0.02, "p": p,
+        "p_adjusted": p if p_adjusted is None else p_adjusted, "n_patients": 30, "n_seeds": 3,
+    }  # fmt: skip
+    return row(**given | more)
+
+
+def rows(*those):
+    return {one["metric"]: one for one in those}
+
+
+FLAT = (said("auroc", 0.01, 0.4), said("auprc", 0.01, 0.6))
+
+
+@pytest.mark.parametrize(
+    ("those", "flag"),
+    [
+        ((*FLAT, said("alignment", -0.2, 0.001)), SAME_SCORE),
+        ((*FLAT, said("alignment", 0.2, 0.001)), SAME_SCORE),
+        ((*FLAT, said("alignment", 0.0, 1.0), said("detectors", -4, 0.001)), SAME_SCORE),
+        ((*FLAT, said("alignment", 0.0, 1.0), said("d_prime", -4, 0.001)), SAME_SCORE),
+        ((*FLAT, said("alignment", -0.2, 0.001, 0.06)), CONSISTENT),  # not after Holm
+        ((*FLAT, said("alignment", -0.2, 0.04, 0.05)), SAME_SCORE),  # alpha itself is shown
+        ((said("auroc", 0.1, 0.001), said("auprc", 0.0, 0.9), said("alignment", -0.2, 0.001)), WORSE_LOOK),
+        ((said("auroc", 0.0, 0.9), said("auprc", 0.1, 0.001), said("alignment", -0.2, 0.001)), WORSE_LOOK),
+        ((said("auroc", -0.1, 0.001), said("auprc", 0.1, 0.001), said("alignment", -0.2, 0.001)), CONSISTENT),
+        ((said("auroc", 0.1, 0.001), said("auprc", 0.0, 0.9), said("alignment", 0.2, 0.001)), CONSISTENT),
+        ((said("auroc", -0.1, 0.001), said("auprc", 0.0, 0.9), said("alignment", -0.2, 0.001)), CONSISTENT),
+        ((said("auroc", 0.1, 0.02, 0.3), said("auprc", 0.0, 0.9), said("alignment", -0.2, 0.001)), CONSISTENT),
+        ((said("auroc", 0.1, 0.001), said("alignment", 0.0, 0.9), said("detectors", -4, 0.001)), CONSISTENT),
+    ],
+)
+def test_the_rule(those, flag):
+    got, reason = verdict(rows(*those))
+    assert got == flag and got in FLAGS and "AUROC" in reason
+
+
+def test_same_score_does_not_claim_that_scores_are_equal_and_carries_their_intervals():
+    _, reason = verdict(rows(*FLAT, said("alignment", -0.2, 0.001), said("detectors", -3.0, 0.5)))
+    assert "does not make them equal" in reason and "AUROC +0.010 (-0.010 to +0.030)" in reason
+    assert "shown: alignment -0.200 (-0.220 to -0.180)" in reason and "detectors -" not in reason
+    assert "not looked at: d′" in reason
+
+
+def test_too_few_patients_seeds_or_looks_tell_nothing():
+    few = {"p": None, "p_adjusted": None, "status": "few", "reason": "4 patients, fewer than 10: no interval"}
+    lost = said("alignment", -0.2, 1e-6)
+    flag, reason = verdict(rows(said("auroc", 0.1, 1) | few, said("auprc", 0.1, 1) | few, lost))
+    assert flag == TOO_FEW and "4 patients" in reason
+    for seeds, words in ((1, "one seed"), (2, "2 seeds")):
+        flag, reason = verdict(rows(*FLAT, lost | {"n_seeds": seeds}))
+        assert flag == TOO_FEW and words in reason
+    flag, reason = verdict(rows(*FLAT, said("alignment", 0.1, 1) | few, said("d_prime", 3.0, 1e-6)))
+    assert flag == TOO_FEW and "alignment (4 patients" in reason and "detectors" in reason
+    assert verdict({})[0] == TOO_FEW
+
+
+def test_maps_that_failed_the_gate_flag_nothing_whichever_arm_made_them():
+    lost = said("alignment", -0.2, 1e-6)
+    assert verdict(rows(*FLAT, lost | {"greyed": True}))[0] is None
+    flag, reason = verdict(rows(*FLAT, lost), baseline_greyed=True)
+    assert flag is None and NOT_TRUSTED in reason and "baseline" in reason
+
+
+def test_beyond_chance_needs_to_be_above_zero_and_shown():
+    one = row(metric="beyond_chance", value=0.2, p_adjusted=0.001)
+    assert chance_verdict(one)[0] == "beyond chance"
+    assert chance_verdict(one | {"metric": "beyond_prior"})[0] == "beyond the anatomical prior"
+    assert chance_verdict(one | {"value": -0.2})[0] == NOT_SHOWN
+    assert chance_verdict(one | {"p_adjusted": 0.06})[0] == NOT_SHOWN
+    assert chance_verdict(one | {"p_adjusted": None})[0] == TOO_FEW
+    assert chance_verdict(one | {"greyed": True})[0] == NOT_TRUSTED
+
+
+def of(metric, table, **more):
+    nothing = dict.fromkeys(("difference", "diff_low", "diff_high", "p"))
+    made = [said(metric, d, 0.004, table=table, arm=arm, value=0.5) for arm, d in (("focal", -0.2), ("cb", -0.1))]
+    return [one | {"p_adjusted": None} | more for one in (made[0] | {"arm": "bce"} | nothing, *made)]
+
+
+def test_families_are_counted_apart_and_greyed_arms_leave_the_look_family_only():
+    alignment = of("mass_corrected", "alignment", p_level=0.01) + of("mass_skill", "alignment", p_level=0.2)
+    alignment += of("mass_corrected", "alignment", cases="found") + of("hit_corrected", "alignment")
+    scores = of("auroc", "verdict") + of("auprc", "verdict") + of("auroc", "verdict", **{"class": None})
+    for one in (*alignment, *scores):
+        one["greyed"] = one["arm"] == "cb"
+    made = verdict_rows(scores, alignment, of("detectors", "dissection"), measure="mass")
+    holm = {(one["metric"], one["arm"]): one["p_adjusted"] for one in made if one["class"] == "mel"}
+    assert holm["auroc", "focal"] == pytest.approx(0.004 * 4)  # two scores x two arms
+    assert holm["auroc", "cb"] == pytest.approx(0.004 * 4) and holm["auroc", "bce"] is None
+    assert holm["alignment", "cb"] is None
+    assert holm["alignment", "focal"] == pytest.approx(0.004 * 3)  # its alignment and detectors, and cb's detectors
+    assert [one["p_adjusted"] for one in made if one["class"] is None] == [None] * 3
+    flags = {one["arm"]: one for one in made if one["metric"] == "verdict"}
+    assert flags["cb"]["verdict"] is None and flags["cb"]["status"] == "not_trusted" and "bce" not in flags
+    beyond = {one["arm"]: one for one in made if one["metric"] == "beyond_chance"}
+    assert beyond["bce"]["verdict"] == "beyond chance" and beyond["cb"]["verdict"] == NOT_TRUSTED
+    assert beyond["bce"]["p_adjusted"] == pytest.approx(0.02) and beyond["focal"]["difference"] is None
+    assert {one["verdict"] for one in made if one["metric"] == "beyond_prior"} == {NOT_SHOWN, NOT_TRUSTED}
+    assert {one["table"] for one in made} == {"verdict"}
+
+
+def test_a_baseline_that_failed_leaves_no_look_to_compare():
+    alignment = [one | {"greyed": one["arm"] == "bce"} for one in of("mass_corrected", "alignment", p_level=0.01)]
+    made = verdict_rows(of("auroc", "verdict"), alignment, measure="mass")
+    assert {one["verdict"] for one in made if one["metric"] == "verdict"} == {None}
+    assert all(one["p_adjusted"] is None for one in made if one["metric"] == "alignment")
+
+
+SMALL = look_null.Setting("small", patients=150, arms=3, classes=look_null.CLASSES[:4])
+
+
+def flags_of(setting, run, resamples=64):
+    study = look_null.simulate(setting, numpy_rng("test verdict", setting.name, run))
+    made = look_null.table(study, setting.classes, resamples, run)
+    return {(one["arm"], one["class"]): one["verdict"] for one in made if one["metric"] == "verdict"}
+
+
+def test_arms_that_do_not_differ_are_seldom_flagged():
+    """Were 5% of studies flagged, 24 would hold three or more in one of nine such tests; these are always the same."""
+    flagged = [bool({SAME_SCORE, WORSE_LOOK} & set(flags_of(SMALL, run).values())) for run in range(24)]
+    assert sum(flagged) <= 2
+
+
+def test_a_lost_alignment_is_found_and_only_its_loss_is_called_worse():
+    lost = replace(SMALL, patients=300, seeds=4, own_noise=0.1, seed_noise=0.02, alignment=-0.3)
+    found = flags_of(lost, 0)
+    assert found["one", "mel"] == SAME_SCORE and found["two", "mel"] == CONSISTENT
+    assert flags_of(replace(lost, logit=2.5), 0)["one", "mel"] == WORSE_LOOK
+    assert flags_of(replace(lost, logit=2.5, alignment=0.3), 0)["one", "mel"] == CONSISTENT
