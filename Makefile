@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-ranks bench-untrained bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null study-ray mutants clean
+.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-ranks bench-untrained bench-bootstrap bench-score bench-heads bench-smote study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null study-look-null study-ray mutants clean
 
 setup: $(READY)
 
@@ -78,6 +78,10 @@ study-coverage: setup
 
 study-null: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/comparison_null.py --table $(STUDIES)/comparison-null.md
+
+# Are arms that do not differ flagged as looking elsewhere in at most 5% of studies, and is a planted change found?
+study-look-null: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/look_null.py --table $(STUDIES)/look-null.md
 
 # Six arms over a real Ray cluster of two nodes on this machine, one worker killed; fails where a bit differs.
 study-ray: setup
