@@ -46,7 +46,7 @@ class Drawn:
         With m positives of n and H = Σ1/i: H/n + (m-1)(n-H)/(n(n-1)), a little above the prevalence m/n.
         """
         m, n = self.n_positives, self.n_positives + self.n_negatives
-        if n < 2:
+        if not n:
             return float("nan")
         harmonic = float(np.sum(1 / np.arange(1, n + 1)))
         return harmonic / n + (m - 1) * (n - harmonic) / (n * (n - 1))
@@ -183,8 +183,6 @@ def separability(
     usable = [k for k in range(n_classes) if not drawn.reasons[k]]
     who = np.unique(np.asarray(patients), return_inverse=True)[1]
     met = np.unique(np.concatenate([_NOTHING, *(who[drawn.rows[k]] for k in usable)]))
-    place = np.full(who.max(initial=-1) + 1, -1)
-    place[met] = np.arange(len(met))
     ap = np.full((n_layers, n_classes), np.nan)
     resampled = np.full((n_layers, n_classes, resamples), np.nan)
     scores, judged = [], []
@@ -194,7 +192,8 @@ def separability(
             of_layer[k] = ridge_scores(np.asarray(x)[drawn.rows[k]], drawn.target[k], drawn.fold[k])
             target = drawn.target[k].astype(float)
             ap[layer, k] = auprc(target, of_layer[k])
-            judged.append((layer, k, Ranked(target, of_layer[k], place[who[drawn.rows[k]]], len(met))))
+            place = np.searchsorted(met, who[drawn.rows[k]])
+            judged.append((layer, k, Ranked(target, of_layer[k], place, len(met))))
         scores.append(tuple(of_layer))
     start = 0
     for weight in blocks(np.zeros(len(met)), resamples, "separability", *names) if judged else ():

@@ -89,6 +89,7 @@ def test_dead_units_have_no_partner_and_do_not_count() -> None:
     assert found.mutual == pytest.approx(4 / 5)
     same = match(a, b[:, ::-1], shared_initialisation=True)
     assert np.isnan(same.correlation[[2, 5]]).all() and same.quality.value == pytest.approx(1)
+    assert match(0 * a, b, shared_initialisation=True).dead == (6, 1)
     live = [u for u in range(6) if u not in (2,)]
     other = [np.corrcoef(a[:, u], b[:, ::-1][:, v])[0, 1] for u in live for v in range(5) if u != v]
     assert same.unmatched == pytest.approx(np.mean(other))

@@ -67,6 +67,7 @@ def test_bounds_of_the_draw() -> None:
     assert draw(labels, patients, negatives=2).n_negatives == 28
     common = np.repeat(np.arange(30) < 19, 1).astype(float)[:, None]
     assert (draw(common, np.arange(30)).n_positives, draw(common, np.arange(30)).n_negatives) == (11, 11)
+    assert draw((np.arange(30) < 20).astype(float)[:, None], np.arange(30)).n_positives == 10
     most = draw((np.arange(30) < 21).astype(float)[:, None], np.arange(30))
     assert most.reasons == ("9 patients without the finding: a probe needs 10",)
     assert most.n_positives == 0 and np.isnan(most.chance)
@@ -74,19 +75,20 @@ def test_bounds_of_the_draw() -> None:
 
 def test_scores_are_those_of_scikit_learns_ridge() -> None:
     x = rng(0).normal(3.0, 2.0, (40, 12)) * np.arange(1, 13)
-    x[:, 5] = 7.0
+    x[:, 5], x[:, 7] = 7.0, 0.0
     target, fold = (np.arange(40) % 4 == 0).astype(int), np.arange(40) // 4 % FOLDS
     for strength in (1.0, 0.1):
         found = ridge_scores(x, target, fold, strength=strength)
         for f in range(FOLDS):
             seen = fold != f
             scaler = StandardScaler().fit(x[seen])
-            ridge = Ridge(alpha=strength * 11).fit(scaler.transform(x[seen]), 2 * target[seen] - 1)  # 11 features vary
+            ridge = Ridge(alpha=strength * 10).fit(scaler.transform(x[seen]), 2 * target[seen] - 1)  # 10 features vary
             expected = scaler.transform(x[~seen]) @ ridge.coef_
             assert np.allclose(found[~seen], expected, atol=1e-9)
 
 
 def test_features_that_do_not_vary_score_0() -> None:
+    assert ridge_scores(np.zeros((20, 3)), np.arange(20) % 2, np.arange(20) // 4).tolist() == [0.0] * 20
     assert ridge_scores(np.full((20, 3), 0.1), np.arange(20) % 2, np.arange(20) // 4).tolist() == [0.0] * 20
 
 
