@@ -56,8 +56,8 @@ def occlusion(
     """How far the logit falls where a window is covered, the mean over the windows that hold a pixel.
 
     Equation: mean over windows w that hold the pixel of z_label(x) - z_label(x with w set to `baseline`).
-    Shapes: `(B, *S)` float32, the rest as in `integrated_gradients`; `window` and `stride` one number or one a spatial axis, in pixels; all
-    channels are covered together. `stride` is half the window unless said.
+    Shapes: `(B, *S)` float32, the rest as in `integrated_gradients`; `window` and `stride` one number or one a spatial
+    axis, in pixels; all channels are covered together. `stride` is half the window unless said.
     Ranges: logit; the positive part unless `signed`. Costs one pass a window.
 
     Raises: `ConfigError` RS-X01 where Captum is not installed; RS-R47 where the network's output cannot be explained.
@@ -95,12 +95,15 @@ def maps_by_captum(
     kinds = {"grad_cam": captum.LayerGradCam, "hires_cam": captum.LayerGradientXActivation}
     with _asked(model) as forward:
         try:
-            output = _feature_map(captum.LayerActivation(forward, module).attribute(x), x, layer).detach()
+            given = captum.LayerActivation(forward, module).attribute(x)
+            output = _feature_map(given, x, layer).detach()
+            # Of several tensors the logits may need one alone; of a single one that they do not need, there is no map.
+            options = {"materialize_grads": True} if isinstance(given, tuple) else None
             maps = {method: output.new_empty((len(x), n_classes, *output.shape[2:])) for method in methods}
             for method, into in maps.items():
                 explained = kinds[method](forward, module)
                 for label in range(n_classes):
-                    found = _feature_map(explained.attribute(x, target=label), x, layer)
+                    found = _feature_map(explained.attribute(x, target=label, grad_kwargs=options), x, layer)
                     into[:, label] = found.detach().sum(1).relu()
         except (RuntimeError, AssertionError, KeyError) as cause:
             lines = str(cause).strip().splitlines() or [type(cause).__name__]

@@ -80,15 +80,10 @@ def class_maps(
         except SplitError:  # the images decide which way they go through this network
             cut = []
             said = _by_split(model, x, cut, methods, linear)
+        _finite(said.logits, model)
         for layer in layers:
             if layer not in cut:
                 _by_captum(said, model, x, layer, methods)
-    if not said.logits.isfinite().all():
-        raise cannot_look(
-            f"{type(model).__name__} gives logits that are not finite",
-            "their gradients point nowhere",
-            "look at the weights: the run that made them may have diverged",
-        )
     if set(methods) == {"cam"} and not said.maps:
         raise cannot_look(
             f"class activation maps are not defined at {listed(layers)}",
@@ -116,7 +111,7 @@ def _by_split(model: nn.Module, x: Tensor, layers: list[str], methods: Sequence[
             return Said(logits_of(model, x), {}, {})
     pass_ = split(model, x, layers)
     logits = pass_.logits.detach()
-    activations = {layer: a.detach() for layer, a in pass_.activations.items()}
+    activations = {layer: a.detach().float() for layer, a in pass_.activations.items()}
     n, k = logits.shape
     maps = {
         (layer, method): logits.new_empty((n, k, *a.shape[2:]))
@@ -135,7 +130,7 @@ def _draw(
     for layer, gradient in pass_.gradients(label, last=last).items():
         a = activations[layer]
         for method in (method for name, method in maps if name == layer):
-            maps[layer, method][:, label] = FORMULAS[method](gradient, a).relu_()
+            maps[layer, method][:, label] = FORMULAS[method](gradient.float(), a).relu_()
 
 
 def _grad_cam(gradient: Tensor, a: Tensor) -> Tensor:
@@ -189,6 +184,15 @@ def _smooth(noise: Tensor) -> Tensor:
         n = noise.shape[axis]
         noise = (wide.narrow(axis, 0, n) + 2 * wide.narrow(axis, 1, n) + wide.narrow(axis, 2, n)) / 4
     return noise
+
+
+def _finite(logits: Tensor, model: nn.Module) -> None:
+    if not logits.isfinite().all():
+        raise cannot_look(
+            f"{type(model).__name__} gives logits that are not finite",
+            "their gradients point nowhere",
+            "look at the weights: the run that made them may have diverged",
+        )
 
 
 def _known(methods: Sequence[str]) -> None:

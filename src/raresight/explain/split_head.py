@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from raresight.core.errors import listed
+from raresight.core.seeds import torch_rng
 from raresight.explain.undisturbed import logits_of, named, undisturbed
 
 TOLERANCE = 1e-4  # of the largest value: how far two ways to the same logits may lie apart
@@ -100,8 +101,7 @@ def linear_head(model: nn.Module, layer: str, x: Tensor) -> tuple[Tensor, Tensor
     """W `(K, C)` and b `(K,)` where logits = W mean_over_space(a) + b holds for `layer`'s output a; None elsewhere.
 
     Equation: W_kc = sum over space of dz_k/da_c, b = z - W mean(a), both of the first image; then checked on the whole
-    batch x `(B, C, *S)`, and on the batch's activations with channels doubled, moved by one and every other one
-    removed, to 1e-4 of the largest logit.
+    batch x `(B, C, *S)`, and on noise in the place of its activations, to 1e-4 of the largest logit.
     Shapes: whatever code the head is made of: only what it computes is asked.
     Source: Zhou et al., CVPR 2016, eq. 1-2: where class activation maps are defined.
     """
@@ -115,6 +115,8 @@ def linear_head(model: nn.Module, layer: str, x: Tensor) -> tuple[Tensor, Tensor
         n = cut.logits.shape[1]
         sums = [cut.gradients(k, last=k == n - 1)[layer][0].flatten(1).sum(1) for k in range(n)]
         weight = torch.stack(sums)
+        if not weight.any():  # constant logits hold of every layer
+            return None
         pooled = cut.activations[layer].detach().mean(space)
         bias = (cut.logits[0] - pooled[0] @ weight.T).detach()
         for said in (cut, moved):
@@ -125,11 +127,14 @@ def linear_head(model: nn.Module, layer: str, x: Tensor) -> tuple[Tensor, Tensor
 
 
 def _otherwise(a: Tensor) -> Tensor:
-    """Other activations that the layer could have given: twice the neighbour channel's, and every other one zero."""
-    moved = 2 * a.roll(1, dims=1)
-    moved[:, ::2] = 0
-    return moved
+    """Other activations that the layer could have given: noise in [0, largest], every other channel without any."""
+    largest = a.abs().max().item() or 1.0
+    noise = largest * torch.rand(a.shape, generator=torch_rng("other activations")).to(a)
+    noise[:, ::2] = 0
+    return noise
 
 
 def _close(a: Tensor, b: Tensor) -> bool:
-    return bool((a - b).abs().max() <= TOLERANCE * b.abs().max())
+    """Equal to `TOLERANCE` of b's largest value; where both are not a number, they agree."""
+    largest = b.nan_to_num().abs().max().item()
+    return torch.allclose(a, b, rtol=0, atol=TOLERANCE * largest, equal_nan=True)
