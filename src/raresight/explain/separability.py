@@ -126,7 +126,7 @@ def draw(
 def ridge_scores(x: np.ndarray, target: np.ndarray, fold: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
     """Scores of a ridge probe for images of the fold that it has not seen, `(n,)`.
 
-    With Z the other folds' features about their mean and over their standard deviation, y = ±1 about its mean, and
+    With Z the other folds' features about their mean and over their standard deviation, y = ±1 (its mean drops out), and
     λ = `strength` x the mean squared length of Z's rows: score(x) = z(x)ᵀ Zᵀ (ZZᵀ + λ)⁻¹ y. Nothing is chosen on the
     images; the constant is left out, for it differs between folds and would count against positives.
     Shapes: `x` `(n, C)`, `target` and `fold` `(n,)`. Features that do not vary in the other folds count for nothing;
@@ -145,7 +145,7 @@ def ridge_scores(x: np.ndarray, target: np.ndarray, fold: np.ndarray, *, strengt
         y = np.where(target[seen] == 1, 1.0, -1.0)
         gram = z[seen] @ z[seen].T
         gram[np.diag_indices_from(gram)] += strength * np.trace(gram) / len(gram)
-        out[unseen] = z[unseen] @ (z[seen].T @ np.linalg.solve(gram, y - y.mean()))
+        out[unseen] = z[unseen] @ (z[seen].T @ np.linalg.solve(gram, y))
     return out
 
 

@@ -111,6 +111,17 @@ def test_figures_are_their_definitions() -> None:
                 assert found.variability_debiased[k, m] == pytest.approx(spread / (2 * (apart - noise)))
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_units_of_features_do_not_matter(scale: float) -> None:
+    features, labels = labelled_cloud()
+    rows = rng(7).normal(size=(K, 8))
+    one = collapse(features, labels, kind="exclusive", rows=rows, tail=TAIL)
+    other = collapse(scale * features, labels, kind="exclusive", rows=rows / scale, tail=TAIL)
+    for name, figure in one.figures().items():
+        assert other.figures()[name].value == pytest.approx(figure.value, rel=1e-6)
+    assert np.allclose(one.variability_debiased, other.variability_debiased, equal_nan=True)
+
+
 def test_more_spread_is_less_collapsed() -> None:
     values = []
     for spread in (0.01, 0.1, 0.4):
@@ -213,6 +224,8 @@ def test_means_that_coincide_have_not_collapsed() -> None:
     features = np.tile(np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), (2, 1)) + 0.1
     found = collapse(features, one_hot(of, 2), kind="exclusive", rows=np.eye(2))
     assert found.nc1.value is None and "coincide" in found.nc1.reason
+    silent = collapse(0 * features, one_hot(of, 2), kind="exclusive", rows=np.eye(2))
+    assert all(figure.value is None for figure in silent.figures().values())
     assert found.nc2_angles.value is None and found.nc3.value is None
     assert np.isnan(found.variability).all()
 
