@@ -184,7 +184,8 @@ def test_a_sweep_of_other_data_is_neither_shown_nor_counted(copied: Path, cli: C
         return sum(said["text"].startswith("sweep, ") for row in rows for said in row["evidence"])
 
     assert sweeps_in_evidence() == 2
-    assert {step["state"] for step in cli("status", copied, "--json").json["steps"]} == {"done"}
+    steps = cli("status", copied, "--json").json["steps"]
+    assert {step["state"] for step in steps if step["name"] != "explain"} == {"done"}
     path = copied / "sweep/keratosis/sweep.json"
     path.write_text(json.dumps(result_of(copied) | {"evidence_sha256": "of other labels"}), encoding="utf-8")
     states = {step["name"]: step["state"] for step in cli("status", copied, "--json").json["steps"]}

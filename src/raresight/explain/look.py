@@ -49,6 +49,7 @@ from raresight.explain.told import (
 )
 from raresight.explain.tried import faithful, gates
 from raresight.explain.unit_facts import label_facts
+from raresight.explain.units_shown import units_shown
 from raresight.explain.verdict import verdict_rows
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
@@ -202,6 +203,7 @@ class Look:
         allow are left out, and `limits` say why.
         """
         self.tasks = tuple(task for task in TASKS if task in tasks)
+        self._tell_limits()
         self._choose_layer()
         with self.progress.bar("looking into networks") as advance:
             for done, network in enumerate(self.networks):
@@ -224,6 +226,24 @@ class Look:
             "most_regions_of_a_class": MOST_REGIONS,
         }
         return self
+
+    def _tell_limits(self) -> None:
+        """In words, what the probe does not allow of what was asked."""
+        drawn = 0 if self.probe.regions is None else len(self.probe.regions)
+        if not drawn:
+            self.limits.append(
+                "nobody drew where the findings lie: maps are compared with each other alone, units are judged by labels"
+            )
+        elif len(self.which) < drawn:
+            self.limits.append(
+                f"maps are measured on {len(self.which):,} of {drawn:,} annotated findings: at most {MOST_REGIONS} of a "
+                "class, drawn by name, the same for every network"
+            )
+        if self.crossed:
+            self.limits.append(
+                "there is one set of images: the layer is chosen on the images that it is judged on, and each half of "
+                "the patients is cut by what the other half showed"
+            )
 
     def _asked(self, mapped: Sequence[int], kept: bool) -> Asked:
         rows = rows_kept(self.probe) if kept and "dissect" in self.tasks else np.empty(0, dtype=np.int64)
@@ -252,7 +272,7 @@ class Look:
                 key = [VERSION, seen.key, which.tolist(), self.methods[0]]
                 names = seen.names
                 make = partial(aligned, seen, self.choose, which, names, self.methods[:1], None)
-                tables.append(kept_table(self._home(network), "layers", key, make))
+                tables.append(kept_table(self.home(network), "layers", key, make))
         if not tables:
             self.place, self.choices = -1, {"layer_from": "the networks keep no places apart", "layer_scores": {}}
             return
@@ -261,7 +281,8 @@ class Look:
         what = f"{self.methods[0]} of {self.baseline}, share of the map inside beyond chance, mean of classes"
         self.choices = {"layer_from": f"highest on validation: {what}", "layer_scores": figures}
 
-    def _home(self, network: Network) -> Path:
+    def home(self, network: Network) -> Path:
+        """Where a network's part of the cache lies."""
         return self.folder / "cache" / network.arm / f"seed-{network.seed}"
 
     def _see(self, network: Network, what: str, model: Callable[[], nn.Module] | None = None) -> Seen:
@@ -271,7 +292,7 @@ class Look:
         mapped = self._everywhere if of_baseline and choosing else (self.place,)
         probe, sha = (self.choose, self.hashes[1]) if what == "choose" else (self.probe, self.hashes[0])
         asked = self._asked(mapped, kept=what == "probe" or self.crossed)
-        folder = self._home(network) / ((probe.part or what) if not self.crossed else self.part)
+        folder = self.home(network) / ((probe.part or what) if not self.crossed else self.part)
         with self.progress.bar(f"{network.arm} seed {network.seed}, {probe.part or what}") as advance:
             return see(network, probe, asked, folder, probe_sha256=sha, model=model, batch=self.batch, advance=advance)
 
@@ -290,11 +311,11 @@ class Look:
         if seen.layers:
             one.layer = seen.names[max(self.place, -len(seen.names))]
             if "faithfulness" in self.tasks:
-                table = faithful(seen, self.probe, one.layer, self.methods[0], model, self._home(network))
+                table = faithful(seen, self.probe, one.layer, self.methods[0], model, self.home(network))
                 one.faithful = table.assign(arm=network.arm, seed=network.seed)
             if "sanity" in self.tasks:
                 real = [method for method in self.kinds(seen) if method != NULL_METHOD]
-                one.gates = gates(seen, self.probe, one.layer, real, model, self._home(network))
+                one.gates = gates(seen, self.probe, one.layer, real, model, self.home(network))
         return one
 
     def _choose_cuts(self) -> None:
@@ -334,6 +355,7 @@ class Look:
             "tables": tables,
             "dims": len(self.looked[0].seen.layers[0].grid) if self.looked[0].seen.layers else None,
             "cases": shown,
+            "units": units_shown(self, Q, out),
             "limits": self.limits,
         }
         draw(found, out)
@@ -355,7 +377,9 @@ class Look:
         if "geometry" in self.tasks:
             lines = [line for one in self.looked for line in self._geometry(one)]
             geometry = fact_rows("geometry", pd.DataFrame(lines), baseline=self.baseline, **of_arms)
-            between = fact_rows("between", between_facts(self), baseline=None, **of_arms)
+            key = [VERSION, [one.seen.key for one in self.looked], self.layer, self.methods, self.which.tolist()]
+            alike = kept_table(self.folder / "cache", "between", key, partial(between_facts, self))
+            between = fact_rows("between", alike, baseline=None, **of_arms)
         joined = verdict_rows(
             scored, alignment, detectors, measure=MEASURE, layer=self.layer or None, method=self.methods[0]
         )
@@ -383,7 +407,7 @@ class Look:
             return rows.assign(layer=self.layer)
 
         self.progress.say(f"maps against findings: {one.network.arm}, seed {one.network.seed}")
-        return kept_table(self._home(one.network), "alignment", key, make)
+        return kept_table(self.home(one.network), "alignment", key, make)
 
     def _dissection(self, sides: Sides) -> tuple[list[Row], list[Row]]:
         """Detectors of the chosen layer with differences, and all of T3.
@@ -396,7 +420,7 @@ class Look:
         by_labels = [
             {"arm": one.network.arm, "seed": one.network.seed, "layer": self.layer} | line
             for one in self.looked
-            for line in label_facts(one.seen, self.probe, one.layer, self.kind, self._home(one.network))
+            for line in label_facts(one.seen, self.probe, one.layer, self.kind, self.home(one.network))
         ]
         whole: dict[str, Any] = {"baseline": self.baseline, "bands": sides.bands, "greyed": {}}
         if not all(len(one.seen.kept) for one in self.looked):
@@ -412,7 +436,7 @@ class Look:
             for one in self.looked:
                 if -back > len(one.seen.names):
                     continue
-                layer, home = one.seen.names[back], self._home(one.network)
+                layer, home = one.seen.names[back], self.home(one.network)
                 self.progress.say(f"units of {layer}: {one.network.arm}, seed {one.network.seed}")
                 found = dissected(one.seen, self.probe, layer, Q, home)
                 classes = np.flatnonzero(found.named)
@@ -435,7 +459,7 @@ class Look:
     def _geometry(self, one: Looked) -> list[dict[str, Any]]:
         key = [VERSION, one.seen.key, self.kind, self.counts, self.looked[0].seen.names]
         found: list[dict[str, Any]] = kept_json(
-            self._home(one.network), "geometry", key, partial(geometry_facts, self, one)
+            self.home(one.network), "geometry", key, partial(geometry_facts, self, one)
         )
         return found
 

@@ -14,6 +14,7 @@ from raresight.explain.choices import maps_of
 from raresight.explain.cka import cka_matrix, one_per_patient
 from raresight.explain.collapse import collapse
 from raresight.explain.dprime import separations
+from raresight.explain.matching import match
 from raresight.explain.measured import Measured
 from raresight.explain.overlap import overlap
 from raresight.explain.probe import bands
@@ -95,7 +96,7 @@ def between_facts(look: Look) -> pd.DataFrame:
         rows = np.flatnonzero(probe.labels[:, k] == 1)
         rows = rows[one_per_patient(probe.patients[rows], "similar", name)] if len(rows) else rows
         lines += _alike(look, rows[:MOST_OF_CLASS], name)
-    return pd.DataFrame(lines + _maps_alike(look))
+    return pd.DataFrame(lines + _maps_alike(look) + _matched(look))
 
 
 def _pairs(look: Look) -> list[tuple[str, str, int, int, int]]:
@@ -122,6 +123,24 @@ def _alike(look: Look, rows: np.ndarray, name: str | None) -> list[dict[str, Any
         found = matrix.at(a, b)
         said = _fact("cka", found) | {"n_images": len(rows), "n_patients": patients}
         lines.append({"arm": arm, "other": other, "seed": turn, "class": name, "layer": "features"} | said)
+    return lines
+
+
+def _matched(look: Look) -> list[dict[str, Any]]:
+    """How well the units of the chosen layer can be paired with the baseline's: `unit_match` and, held out, `_unseen`.
+
+    Pairs of the baseline with each arm of the same seed, and of its own seeds: pairing is what costs most here.
+    """
+    lines: list[dict[str, Any]] = []
+    if not all(one.layer for one in look.looked):
+        return lines
+    for arm, other, turn, a, b in _pairs(look):
+        if look.baseline in (arm, other):
+            pair = [look.looked[i].seen.pooled[look.looked[i].layer] for i in (a, b)]
+            found = match(*pair, shared_initialisation=False, patients=look.probe.patients, draws=1, names=("explain",))
+            place = {"arm": arm, "other": other, "seed": turn, "layer": look.layer}
+            lines.append(place | _fact("unit_match", found.quality))
+            lines.append(place | _fact("unit_match_unseen", found.held_out))
     return lines
 
 

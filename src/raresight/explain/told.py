@@ -70,16 +70,13 @@ def gate_table(look: Look, method: str) -> tuple[list[Row], dict[str, str]]:
 
 def faithful_table(rows: pd.DataFrame, layer: str) -> list[Row]:
     """The mean gain of every network by taking away, and by bringing back, what its maps show; lines of T5."""
+    reason = "logits, beyond a random order; above 0 the network depends on what the map shows"
     said = []
-    for (arm, seed), some in rows.groupby(["arm", "seed"], sort=False) if len(rows) else ():
+    for (arm, _), some in rows.groupby(["arm", "seed"], sort=False) if len(rows) else ():
+        about = {"arm": arm, "seed": int(some["seed"].iloc[0]), "layer": layer, "method": some["method"].iloc[0]}
+        about |= {"n_images": len(some), "n_patients": some["patient"].nunique(), "reason": reason}
         for metric in ("deletion_gain", "insertion_gain"):
-            said.append(
-                row(
-                    table="gate", arm=arm, seed=int(seed), layer=layer, method=some["method"].iloc[0], metric=metric,
-                    value=float(some[metric].mean()), n_images=len(some), n_patients=some["patient"].nunique(),
-                    reason="logits, beyond a random order; above 0 the network depends on what the map shows",
-                )
-            )  # fmt: skip
+            said.append(row(table="gate", metric=metric, value=float(some[metric].mean()), **about))
     return said
 
 
