@@ -99,7 +99,7 @@ def on_grid(regions: Regions, grid: tuple[int, ...]) -> np.ndarray:
         share = regions.masks(slice(start, start + size)).astype(np.float32)
         for axis, (fine, coarse) in enumerate(zip(regions.shape, grid, strict=True), start=1):
             if fine != coarse:
-                share = np.moveaxis(np.moveaxis(share, axis, -1) @ _covering(fine, coarse), -1, axis)
+                share = np.moveaxis(np.moveaxis(share, axis, -1) @ covering(fine, coarse), -1, axis)
         flat = share.reshape(len(share), -1)
         inside = flat >= 0.5 - 1e-6
         none = np.flatnonzero(~inside.any(axis=1))
@@ -108,7 +108,7 @@ def on_grid(regions: Regions, grid: tuple[int, ...]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _covering(fine: int, coarse: int) -> np.ndarray:
+def covering(fine: int, coarse: int) -> np.ndarray:
     """Which share of each coarse interval every fine one covers, `(fine, coarse)`; columns sum to 1."""
     edges, cuts = np.arange(fine + 1) / fine, np.arange(coarse + 1) / coarse
     shared = np.minimum(edges[1:, None], cuts[None, 1:]) - np.maximum(edges[:-1, None], cuts[None, :-1])

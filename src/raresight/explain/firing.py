@@ -123,6 +123,19 @@ def overlaps(bits: np.ndarray, area: np.ndarray, row: np.ndarray, masks: np.ndar
     return shared
 
 
+def dealt_overlaps(bits: np.ndarray, area: np.ndarray, image: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Pixels that units share with R masks laid on other images, summed over masks, `(B, U)` float64 of whole numbers.
+
+    `image` `(B, R)` int64 says on which image each mask lies in each of B draws; otherwise as `overlaps`.
+    """
+    compiled = kernels()
+    if compiled is not None:
+        found = np.zeros((len(image), bits.shape[1]), dtype=np.int64)
+        compiled.dealt_overlap(bits, area, np.asarray(image, dtype=np.int64), masks, found)
+        return found.astype(np.float64)
+    return np.array([overlaps(bits, area, row, masks).sum(axis=0, dtype=np.int64) for row in image], dtype=np.float64)
+
+
 @lru_cache(maxsize=1)
 def kernels() -> ModuleType | None:
     """The compiled loops, or None where numba is absent, broken or unwanted (`RARESIGHT_LANES=plain`)."""

@@ -98,6 +98,22 @@ def overlap(bits: np.ndarray, area: np.ndarray, row: np.ndarray, masks: np.ndarr
 
 
 @_compiled
+def dealt_overlap(bits: np.ndarray, area: np.ndarray, image: np.ndarray, masks: np.ndarray, shared: np.ndarray) -> None:
+    """Add up `shared` `(B, U)`; see `firing.dealt_overlaps`."""
+    for r in range(len(masks)):
+        first, last = _span(masks[r])
+        for b in range(len(image)):
+            i = image[b, r]
+            for u in range(bits.shape[1]):
+                if area[i, u] == 0:
+                    continue
+                counted = 0
+                for w in range(first, last):
+                    counted += _ones(bits[i, u, w] & masks[r, w])
+                shared[b, u] += counted
+
+
+@_compiled
 def _span(mask: np.ndarray) -> tuple[int, int]:
     """The words between which a mask has bits."""
     first, last = 0, len(mask)
