@@ -115,8 +115,8 @@ def draw(
         for value, who, size in ((1, with_it[k], m), (0, without[k], ratio * m)):
             chosen = rng.permutation(who)[:size]
             images = rng.permutation(np.flatnonzero(labels[:, k] == value))
-            first = {int(patients[image]): int(image) for image in images[::-1]}
-            sides.append(np.array([first[int(patient)] for patient in chosen], dtype=np.int64))
+            one = {int(patients[image]): int(image) for image in images}
+            sides.append(np.array([one[int(patient)] for patient in chosen], dtype=np.int64))
         rows[k] = np.concatenate(sides)
         target[k] = np.repeat([1, 0], [m, ratio * m])
         fold[k] = np.concatenate([np.arange(len(side)) % FOLDS for side in sides])
@@ -126,8 +126,8 @@ def draw(
 def ridge_scores(x: np.ndarray, target: np.ndarray, fold: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
     """Scores of a ridge probe for images of the fold that it has not seen, `(n,)`.
 
-    With Z the other folds' features about their mean and over their standard deviation, y = ±1 (its mean drops out), and
-    λ = `strength` x the mean squared length of Z's rows: score(x) = z(x)ᵀ Zᵀ (ZZᵀ + λ)⁻¹ y. Nothing is chosen on the
+    With Z the other folds' features about their mean and over their standard deviation, y = ±1 (its mean drops out)
+    and λ = `strength` x the mean squared length of Z's rows: score(x) = z(x)ᵀ Zᵀ (ZZᵀ + λ)⁻¹ y. Nothing is chosen on the
     images; the constant is left out, for it differs between folds and would count against positives.
     Shapes: `x` `(n, C)`, `target` and `fold` `(n,)`. Features that do not vary in the other folds count for nothing;
     where none varies all scores are 0.

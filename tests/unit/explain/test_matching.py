@@ -129,6 +129,11 @@ def test_what_cannot_be_matched_is_said(a: np.ndarray, b: np.ndarray, word: str)
     assert match(a[:9], b[:9], shared_initialisation=True, patients=np.arange(len(a[:9]))).quality.reason
 
 
+def test_ten_images_are_enough() -> None:
+    a = rng(0).normal(size=(10, 3))
+    assert match(a, a[:, ::-1], shared_initialisation=False).partner.tolist() == [2, 1, 0]
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="12 images on one side and 11"):
         match(np.ones((12, 2)), np.ones((11, 2)), shared_initialisation=False)
