@@ -126,9 +126,9 @@ def draw(
 def ridge_scores(x: np.ndarray, target: np.ndarray, fold: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
     """Scores of a ridge probe for images of the fold that it has not seen, `(n,)`.
 
-    With Z the other folds' features about their mean and over their standard deviation, y = ±1 (its mean drops out)
-    and λ = `strength` x the mean squared length of Z's rows: score(x) = z(x)ᵀ Zᵀ (ZZᵀ + λ)⁻¹ y. Nothing is chosen on the
-    images; the constant is left out, for it differs between folds and would count against positives.
+    With Z the other folds' features about their mean and over their standard deviation, y = ±1 (its mean drops out),
+    and λ = `strength` x the mean squared length of Z's rows: score(x) = z(x)ᵀ Zᵀ (ZZᵀ + λ)⁻¹ y. Nothing is chosen on
+    the images; the constant is left out, for it differs between folds and would count against positives.
     Shapes: `x` `(n, C)`, `target` and `fold` `(n,)`. Features that do not vary in the other folds count for nothing;
     where none varies all scores are 0.
     Source: ridge regression in its dual form.

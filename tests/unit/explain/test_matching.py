@@ -8,6 +8,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from raresight.core.seeds import numpy_rng
 from raresight.explain.matching import match
 
 
@@ -38,6 +39,19 @@ def test_the_assignment_is_the_best_of_all() -> None:
     best = max(permutations(range(5)), key=lambda order: sum(likeness[u, v] for u, v in enumerate(order)))
     assert found.partner.tolist() == list(best)
     assert found.mutual == np.mean(likeness.argmax(axis=1) == best)
+
+
+def test_held_out_is_measured_on_either_half() -> None:
+    a = rng(0).normal(size=(21, 4))
+    b = a + rng(1).normal(size=(21, 4))
+    order = numpy_rng("matching, halves", "s").permutation(21)
+    likeness = [np.corrcoef(a[half].T, b[half].T)[:4, 4:] for half in (order[:10], order[10:])]
+    expected = []
+    for seen, unseen in (likeness, likeness[::-1]):
+        best = max(permutations(range(4)), key=lambda to, seen=seen: sum(seen[u, v] for u, v in enumerate(to)))
+        expected.append(np.mean([unseen[u, v] for u, v in enumerate(best)]))
+    found = match(a, b, shared_initialisation=False, names=("s",))
+    assert found.held_out.value == pytest.approx(np.mean(expected))
 
 
 def test_opposite_units_are_not_alike() -> None:
