@@ -1,4 +1,4 @@
-"""Deletion and insertion: a detector made by hand, whose logit is known at every step; maps, anti-maps, random orders."""
+"""Deletion and insertion: a detector made by hand, whose logit is known; maps, anti-maps, random orders."""
 
 from __future__ import annotations
 
