@@ -232,12 +232,12 @@ class Look:
         drawn = 0 if self.probe.regions is None else len(self.probe.regions)
         if not drawn:
             self.limits.append(
-                "nobody drew where the findings lie: maps are compared with each other alone, units are judged by labels"
+                "nobody drew where the findings lie: maps are compared with each other, units are judged by labels"
             )
         elif len(self.which) < drawn:
             self.limits.append(
-                f"maps are measured on {len(self.which):,} of {drawn:,} annotated findings: at most {MOST_REGIONS} of a "
-                "class, drawn by name, the same for every network"
+                f"maps are measured on {len(self.which):,} of {drawn:,} annotated findings: at most {MOST_REGIONS} of "
+                "a class, drawn by name, the same for every network"
             )
         if self.crossed:
             self.limits.append(
@@ -359,8 +359,7 @@ class Look:
             "limits": self.limits,
         }
         draw(found, out)
-        write(found, out)
-        return found
+        return write(found, out)
 
     def tables(self) -> dict[str, list[Row]]:
         """T1 to T6."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from raresight.core.files import replacing, write_json, write_text
+from raresight.core.files import read_json, replacing, write_json, write_text
 from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
 from raresight.explain.called import cut_at, scores
 from raresight.explain.draws import Draws
@@ -168,7 +168,9 @@ def draw(found: dict[str, Any], out: Path) -> None:
     write_look_page(found, out)
 
 
-def write(found: dict[str, Any], out: Path) -> None:
-    """Tables first and explain.json last: where it lies, everything else does."""
+def write(found: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Tables first and explain.json last: where it lies, everything else does. Returns what it holds."""
     save_tables(found["tables"], out / "tables")
     write_json(out / "explain.json", found)
+    written: dict[str, Any] = read_json(out / "explain.json")
+    return written
