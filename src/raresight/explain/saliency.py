@@ -16,7 +16,6 @@ from raresight.explain.split_head import Split, SplitError, can_replay, linear_h
 from raresight.explain.undisturbed import cannot_look, logits_of, named, undisturbed
 
 METHODS = ("grad_cam", "hires_cam", "cam", "random")
-GRADIENT_METHODS = ("grad_cam", "hires_cam", "cam")
 ENOUGH = 2  # images on which a cut is proven before it is used
 
 Proven = WeakKeyDictionary[nn.Module, dict[str, bool]]
