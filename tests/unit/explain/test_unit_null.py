@@ -254,3 +254,24 @@ def test_planted_detectors_are_found_at_every_prevalence(share: float) -> None:
     assert null.corrected[0, 0] > 0.7
     assert np.nanmax(null.corrected[1:]) < 0.3
     assert (detectors(found).concept[0] == 0) == (share <= 0.005)
+
+
+def test_without_masks_nothing_is_tested() -> None:
+    a = np.random.default_rng(8).normal(size=(6, 3, 2, 2)).astype(np.float32)
+    given = probe(np.eye(6)[:, :2], None)
+    found = unit_null(a, given, dissect(a, given, 0.2))
+    assert found.p.shape == (3, 3)
+    assert np.isnan(found.p).all() and np.isnan(found.excess).all()
+    assert found.detectors.share == 0.0
+
+
+def test_dead_units_are_outside_the_family() -> None:
+    rng = np.random.default_rng(9)
+    given = boxed(rng, 20, 8, 3, 3, 8)
+    a = rng.normal(size=(20, 4, 4, 4)).astype(np.float32)
+    a[:, 1] = 0.0
+    found = unit_null(a, given, dissect(a, given, 0.1))
+    assert np.isnan(found.p[:, 0]).tolist() == [False, True, False, False]
+    assert found.iou[1, 0] == found.mean[1, 0] == found.excess[1, 0] == 0.0
+    three = found.p[[0, 2, 3], 0]
+    assert found.p_adjusted[[0, 2, 3], 0] == pytest.approx(benjamini_hochberg(three))
