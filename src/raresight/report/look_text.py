@@ -60,9 +60,10 @@ READINGS = {
     ),
     "F4": Reading(
         "Units that detect a class",
-        "A filled dot to the right of the grey bar: more units overlap with the class's regions than chance gives.",
-        "More detectors are not a better model. The count depends on how large and how many the drawn regions are; "
-        "the chance band takes that into account, the raw count does not.",
+        "A filled dot: so many units answer to the class more than chance allows. Compare it across arms, and with the "
+        "open square, the count by the published rule, which chance alone can fill.",
+        "More detectors are not a better model, and a unit that answers to a class need not be used for it. With few "
+        "drawn regions hardly any unit can be told from chance.",
     ),
     "F5": Reading(
         "Inside: how alike, and where classes come apart",
@@ -106,7 +107,8 @@ def headline(look: Look) -> str:
     told = {
         WORSE_LOOK: "In {n} of {total} comparisons a better score came with a worse look. Do not trust it yet.",
         SAME_SCORE: "In {n} of {total} comparisons no difference in score was shown, but one in look.",
-        CONSISTENT: "No arm was shown to look elsewhere than its score tells. That does not make the arms equal.",
+        CONSISTENT: "In {n} of {total} comparisons it can be told, and there no arm was shown to look elsewhere than "
+        "its score tells. That does not make the arms equal.",
         TOO_FEW: "Too few patients, regions or seeds to tell whether any arm looks elsewhere.",
         NOT_TRUSTED: "The maps did not pass the check, so nothing is said about where the models look.",
     }

@@ -1,4 +1,4 @@
-"""Units that detect a class, against the band in which their number lies by chance; the arms side by side."""
+"""Units that detect a class, beside what chance and the published rule would call so; the arms side by side."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from raresight.report.words import class_name
 
 ACROSS = 4
 CHANCE = "#c9d1d8"
-BEYOND, NOT_KNOWN = "beyond chance", "chance was not computed"
+BEYOND = "beyond chance"
+# Counts of units that are beyond chance already, the best first: by regions, else by labels.
+COUNTS = {"detectors": "overlap with the class's regions", "units_for_class": "tell images with the class from others"}
+PUBLISHED = "detectors_04"  # IoU above 0.04, whatever chance gives
 
 
 def detectors(look: Look) -> Figure | Absent:
-    """A dot an arm and class: its detectors in the layer shown; the bar holds 95% of what permuted labels give."""
-    there = [arm for arm in look.arms if any(_found(look, arm, name) for name in look.classes)]
-    if not there:
+    """A dot an arm and class: its detectors in the layer shown, the published rule's count, and the band of chance."""
+    metric = _metric(look)
+    if metric is None:
         return Absent(look.why_no("dissection"))
+    there = [arm for arm in look.arms if any(_found(look, metric, arm, name) for name in look.classes)]
     rows, across = -(-len(there) // ACROSS), min(ACROSS, len(there))
     with canvas(0.5 + rows * (0.35 + 0.19 * len(look.classes))) as figure:
         grid = figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False)
         for axes, arm in zip(grid.flat, there, strict=False):
             for y, name in enumerate(look.classes):
-                _mark(axes, look, arm, name, y)
+                _mark(axes, look, metric, arm, name, y)
             arm_title(axes, look, arm, 26 if across == ACROSS else 34)
             rows_axis(axes, [class_name(name) for name in look.classes])
             axes.grid(axis="x", color=HAIR, lw=0.6)
@@ -37,47 +41,66 @@ def detectors(look: Look) -> Figure | Absent:
             axes.tick_params(axis="x", labelbottom=there.index(arm) + across >= len(there))
         for axes in list(grid.flat)[len(there) :]:
             axes.axis("off")
-        figure.supxlabel(f"units of {look.layer or 'the last layer'} that detect the class", fontsize=8.5, color=SOFT)
+        where = look.layer or "the last layer"
+        figure.supxlabel(f"units of {where} that {COUNTS[metric]}", fontsize=8.5, color=SOFT)
         svg = to_svg(figure)
-    caption = (
-        "Rarest class first. The grey bar holds 95 of 100 counts that chance gives, its tick their mean; only a dot to "
-        "the right of the bar says that the network has units for the class. Hollow: within chance, or too few."
-    )
-    if all(against_chance(look, arm, name) == NOT_KNOWN for arm in there for name in look.classes):
-        caption = "Rarest class first. Hollow: how many detectors chance gives was not computed, so none is called one."
-    caption += greyed_caption(look, there)
-    return Figure(svg, "Detectors of every class and arm against chance. " + caption, caption, numbers(look, there))
+    caption = _caption(look, metric, there) + greyed_caption(look, there)
+    return Figure(svg, "Detectors of every class and arm. " + caption, caption, numbers(look, metric, there))
 
 
-def _found(look: Look, arm: str, class_: str) -> Entry | None:
-    return look.find("dissection", "detectors", arm, class_, layer=look.layer) or look.find(
-        "dissection", "detectors", arm, class_
-    )
+def against_chance(look: Look, metric: str, arm: str, class_: str) -> str:
+    """`beyond chance` where there are more than 97.5 of 100 permutations give, or, without such a band, one or more.
 
-
-def _chance(look: Look, arm: str, class_: str) -> Entry | None:
-    return look.find("dissection", "null_detectors", arm, class_, layer=look.layer) or look.find(
-        "dissection", "null_detectors", arm, class_
-    )
-
-
-def against_chance(look: Look, arm: str, class_: str) -> str:
-    """`beyond chance` where there are more detectors than 97.5 of 100 permutations give; why not, else."""
-    row, null = _found(look, arm, class_), _chance(look, arm, class_)
+    Each unit was tested before, at a false-discovery rate of 5%: with nothing to detect, 95 of 100 studies have none.
+    """
+    row, null = _found(look, metric, arm, class_), _found(look, "null_detectors", arm, class_)
     if row is None or row.get("value") is None or not firm(row):
         return "too few to tell"
-    if null is None or null.get("high") is None:
-        return NOT_KNOWN
-    return BEYOND if float(row["value"]) > float(null["high"]) else "within chance"
+    above = float(row["value"]) >= 1 if null is None or null.get("high") is None else row["value"] > null["high"]
+    return BEYOND if above else "within chance"
 
 
-def _mark(axes: Axes, look: Look, arm: str, class_: str, y: int) -> None:
-    row, null = _found(look, arm, class_), _chance(look, arm, class_)
+def _metric(look: Look) -> str | None:
+    for metric in COUNTS:
+        if any(_found(look, metric, arm, name) for arm in look.arms for name in look.classes):
+            return metric
+    return None
+
+
+def _found(look: Look, metric: str, arm: str, class_: str) -> Entry | None:
+    """The row of the layer that is shown, else of the only one there is."""
+    found = look.find("dissection", metric, arm, class_, layer=look.layer)
+    return found or look.find("dissection", metric, arm, class_)
+
+
+def _caption(look: Look, metric: str, arms: list[str]) -> str:
+    said = "Rarest class first. "
+    if any(_found(look, "null_detectors", arm, name) for arm in arms for name in look.classes):
+        said += (
+            "The grey bar holds 95 of 100 counts that chance gives, its tick their mean; a filled dot lies above it."
+        )
+    else:
+        said += (
+            "Each unit was tested against chance at a false-discovery rate of 5%, so that with nothing to detect 95 of "
+            "100 studies have no such unit; a filled dot is one or more."
+        )
+    if metric == "units_for_class":
+        said += " By labels of whole images, since nobody drew regions."
+    if any(_found(look, PUBLISHED, arm, name) for arm in arms for name in look.classes):
+        said += " Open squares: the published rule, overlap above 0.04, which large regions meet by themselves."
+    return said + " Hollow dots: within chance, or too few patients."
+
+
+def _mark(axes: Axes, look: Look, metric: str, arm: str, class_: str, y: int) -> None:
+    row, null = _found(look, metric, arm, class_), _found(look, "null_detectors", arm, class_)
     if null is not None and null.get("low") is not None and null.get("high") is not None:
         low, high = float(null["low"]), float(null["high"])
         axes.barh(y, max(high - low, 0.15), left=low, height=0.56, color=CHANCE, lw=0, zorder=1)
         if null.get("value") is not None:
             axes.plot([null["value"]] * 2, [y - 0.28, y + 0.28], color=SOFT, lw=0.9, zorder=2)
+    rule = _found(look, PUBLISHED, arm, class_)
+    if rule is not None and rule.get("value") is not None:
+        axes.plot([rule["value"]], [y], "s", ms=4.2, mfc="none", mec=FAINT, mew=1.0, zorder=2, clip_on=False)
     if row is None or row.get("value") is None:
         axes.text(0.03, y, "not estimable", color=SOFT, va="center", fontsize=6.5, style="italic",
                   transform=axes.get_yaxis_transform())  # fmt: skip
@@ -85,18 +108,19 @@ def _mark(axes: Axes, look: Look, arm: str, class_: str, y: int) -> None:
     colour = FAINT if arm in look.greyed else BLUE
     if row.get("low") is not None and row.get("high") is not None:
         axes.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.2, zorder=3, solid_capstyle="butt")
-    filled = colour if against_chance(look, arm, class_) == BEYOND else "white"
+    filled = colour if against_chance(look, metric, arm, class_) == BEYOND else "white"
     axes.plot([row["value"]], [y], "o", ms=4.8, mfc=filled, mec=colour, mew=1.1, zorder=4, clip_on=False)
 
 
-def numbers(look: Look, arms: list[str]) -> Table:
+def numbers(look: Look, metric: str, arms: list[str]) -> Table:
     rows = []
     for name in look.classes:
         for arm in arms:
-            row, null = _found(look, arm, name), _chance(look, arm, name)
-            above = against_chance(look, arm, name)
+            row = _found(look, metric, arm, name)
+            others = [told_value(_found(look, other, arm, name)) for other in ("null_detectors", PUBLISHED)]
             why = look.greyed.get(arm) or str((row or {}).get("reason") or "")
-            cells = (class_name(name), arm, told_value(row), told_value(null), above, why)
+            cells = (class_name(name), arm, told_value(row), *others, against_chance(look, metric, arm, name), why)
             rows.append(Row(cells, "wide" if arm in look.greyed or not firm(row) else ""))
-    head = ("Class", "Arm", "Detectors", "By chance", "Verdict", "Remark")
-    return table(head, rows, (2, 3), "By chance: mean and 95% range over permutations.")
+    head = ("Class", "Arm", "Units", "By chance", "By the published rule", "Verdict", "Remark")
+    note = "Means over seeds. By chance: mean and 95% range over permutations, where they were counted."
+    return table(head, rows, (2, 3, 4), note)

@@ -71,8 +71,8 @@ def _column(axes: Axes, look: Look, metric: str, lines: list[tuple[str, str]]) -
             continue
         row = look.find("verdict", metric, arm, name)
         if row is None or row.get("difference") is None:
-            axes.text(0.03, y, "not estimable", fontsize=6, color=SOFT, style="italic", va="center",
-                      transform=axes.get_yaxis_transform())  # fmt: skip
+            axes.text(0.03, y, "not estimable", fontsize=6, color=SOFT, style="italic", va="center", zorder=4,
+                      transform=axes.get_yaxis_transform(), bbox={"fc": "white", "ec": "none", "pad": 0.5})  # fmt: skip
             continue
         spread, value = row.get("spread"), float(row["difference"])
         if spread is not None:

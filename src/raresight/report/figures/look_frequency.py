@@ -26,13 +26,12 @@ WIDE = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20)
 def frequency(look: Look) -> Figure | Absent:
     """Three panels over log training images, a line an arm: lengths relative to the arm's own geometric mean."""
     shown = [panel for panel in PANELS if any(_points(look, arm, *panel[:2]) for arm in look.arms)]
-    if not shown or len(look.classes) < 2:
-        why = (
-            "there are fewer than two classes"
-            if shown
-            else look.why_no("geometry").removeprefix("not computed, because ")
-        )
-        return Absent(f"not computed, because {why}")
+    if not any(look.count(name) for name in look.classes):
+        return Absent("not computed, because it is not known how many training images each class has")
+    if len(look.classes) < 2:
+        return Absent("not computed, because there are fewer than two classes")
+    if not shown:
+        return Absent(look.why_no("geometry"))
     with canvas(0.5 + 1.85 * len(shown)) as figure:
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (source, metric, title) in zip(panels, shown, strict=True):

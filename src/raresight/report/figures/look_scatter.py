@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from raresight.report.figures.look_style import (
     apart,
@@ -15,6 +14,7 @@ from raresight.report.figures.look_style import (
     greyed_caption,
     rarity_colour,
     rarity_norm,
+    rarity_scale,
 )
 from raresight.report.figures.style import FAINT, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
 from raresight.report.look_rows import ALIGNMENT, SCORE, Look, firm, sure, told_difference, told_value
@@ -125,7 +125,7 @@ def _beyond(axes: Axes, start: Place, end: Place) -> Place:
 def _legend(axes: Axes, look: Look, places: dict[str, dict[str, Place]]) -> None:
     """Which number is which class, how many trained it, and which classes could not be placed."""
     axes.axis("off")
-    step = min(0.105, 0.86 / max(1, len(look.classes)))
+    step = min(0.105, 0.8 / max(1, len(look.classes)))
     for i, name in look.numbered():
         y = 0.96 - step * (i - 1)
         row = look.find("verdict", ALIGNMENT, look.baseline, name)
@@ -138,15 +138,15 @@ def _legend(axes: Axes, look: Look, places: dict[str, dict[str, Place]]) -> None
         axes.text(0.03, y, str(i), transform=axes.transAxes, fontsize=7, weight="bold", va="center", ha="center",
                   color=rarity_colour(look, name))  # fmt: skip
         axes.text(0.09, y, told, transform=axes.transAxes, fontsize=7, va="center", color=INK)
-    names = [rarity_colour(look, name) for name in look.classes]
-    if len(set(names)) > 1:
-        scale = LinearSegmentedColormap.from_list("rarity", names)
-        inset = axes.inset_axes((0.02, 0.02, 0.7, 0.035))
-        bar = axes.figure.colorbar(ScalarMappable(rarity_norm(look), scale), cax=inset, orientation="horizontal")
+    if len({look.count(name) for name in look.classes}) > 1:
+        inset = axes.inset_axes((0.04, 0.09, 0.7, 0.035))
+        bar = axes.figure.colorbar(
+            ScalarMappable(rarity_norm(look), rarity_scale()), cax=inset, orientation="horizontal"
+        )
         bar.outline.set_visible(False)  # type: ignore[operator]
         inset.tick_params(labelsize=6.5, length=0)
-        inset.xaxis.set_major_locator(LogLocator(numticks=3))
-        inset.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        ends = [look.count(look.classes[0]), look.count(look.classes[-1])]
+        inset.set_xticks(ends, [f"{n:,}" for n in ends])
         inset.minorticks_off()
         inset.set_in_layout(False)
         inset.set_xlabel("training images (log scale)", fontsize=6.5)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, to_hex
+from matplotlib.colors import ListedColormap, LogNorm, to_hex
 
 from raresight.report.figures.style import CYCLE, FAINT, INK, MARKERS, SOFT, Absent, Figure
 from raresight.report.look_rows import Look
@@ -20,6 +20,10 @@ def rarity_norm(look: Look) -> LogNorm:
     counts = [max(1, look.count(name)) for name in look.classes] or [1]
     low, high = min(counts), max(counts)
     return LogNorm(low, high if high > low else low * 10)
+
+
+def rarity_scale() -> ListedColormap:
+    return ListedColormap(mpl.colormaps["cividis"](np.linspace(DARKEST, PALEST, 64)))
 
 
 def rarity_colour(look: Look, class_: str) -> str:
