@@ -152,14 +152,14 @@ def test_positives_of_one_class() -> None:
 
 
 def test_matrix_is_every_pair() -> None:
-    features = [rng(s).normal(size=(300, f)) for s, f in enumerate((5, 40, 11))]
+    features = [rng(s).normal(size=(600, f)) for s, f in enumerate((5, 40, 11))]
     features[2][:, :5] += features[0]
     matrix = cka_matrix(features)
     for a in range(3):
         for b in range(3):
             expected = 1.0 if a == b else debiased(features[a], features[b])
             assert matrix.values[a, b] == pytest.approx(expected, abs=1e-9)
-    assert matrix.n_images == 300 and matrix.n_patients is None
+    assert matrix.n_images == 600 and matrix.n_patients is None
 
 
 def test_images_of_one_patient_are_counted_once() -> None:

@@ -109,6 +109,19 @@ def test_stratified_as_loops_say() -> None:
         assert found.plain.n_patients == len(set(np.flatnonzero(labels[:, k] == 1) // 2))
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e7])
+def test_stratified_by_hand(offset: float) -> None:
+    # Without the other finding, as in the first test; the two images with it have no one to be compared with.
+    labels = np.array([[1.0, 0], [1, 0], [0, 0], [0, 0], [0, 0], [1, 1], [0, 1]])
+    z = np.array([4.0, 6, 0, 1, 2, 50, -70]) + offset
+    found = separations(np.stack([z, z], axis=1), labels)[0]
+    assert found.stratified.value == pytest.approx(4 / np.sqrt(1.5), rel=1e-6)
+    assert found.matched == pytest.approx(2 / 3)
+    assert found.plain.value == pytest.approx(by_definition(labels[:, 0], z), rel=1e-6)
+    flat = separations(np.full((7, 2), offset), labels)[0]
+    assert "do not vary" in flat.stratified.reason and "do not vary" in flat.plain.reason
+
+
 def test_exclusive_labels_have_nothing_to_stratify_by() -> None:
     labels = np.eye(3)[rng(0).integers(0, 3, 30)]
     found = separations(rng(1).normal(size=(30, 3)), labels)[0]
