@@ -50,3 +50,10 @@ def test_own_method_becomes_an_arm_with_its_implied_prior(copied: Path) -> None:
     classes = yaml.safe_load((copied / "study.yaml").read_text(encoding="utf-8"))["task"]["classes"]
     shift = dict(zip(classes, arm["implied_prior"], strict=True))
     assert shift["melanoma"] > 0 > shift["nevus"]  # the rarest class is raised, the commonest lowered
+
+
+def test_looking_inside_ends_in_a_page(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "examples/06_looking_inside.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "verdicts: [('common', " in done.stdout and "('rare', " in done.stdout
+    assert (tmp_path / "look.html").exists() and (tmp_path / "explain.json").exists()

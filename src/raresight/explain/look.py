@@ -378,7 +378,7 @@ class Look:
             geometry = fact_rows("geometry", pd.DataFrame(lines), baseline=self.baseline, **of_arms)
             key = [VERSION, [one.seen.key for one in self.looked], self.layer, self.methods, self.which.tolist()]
             alike = kept_table(self.folder / "cache", "between", key, partial(between_facts, self))
-            between = fact_rows("between", alike, baseline=None, **of_arms)
+            between = fact_rows("between", alike, baseline=None, **of_arms) if len(alike) else []
         joined = verdict_rows(
             scored, alignment, detectors, measure=MEASURE, layer=self.layer or None, method=self.methods[0]
         )

@@ -16,7 +16,7 @@ from raresight.explain.collapse import collapse
 from raresight.explain.dprime import separations
 from raresight.explain.matching import match
 from raresight.explain.measured import Measured
-from raresight.explain.overlap import overlap
+from raresight.explain.overlap import spearman
 from raresight.explain.probe import bands
 from raresight.explain.separability import separability
 from raresight.explain.slopes import slopes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MOST_IMAGES = 500  # on which similarities of networks are computed, one of each patient
 MOST_OF_CLASS = 200
-MOST_MAPS = 40  # of a class, whose likeness between networks is told
+MOST_MAPS = 20  # of a class, whose likeness between networks is told
 SLOPES = {"log_row_norm": "head_norm_slope", "feature_norm": "feature_norm_slope", "bias": "bias_slope"}
 POINTS = {"log_row_norm": "head_norm", "feature_norm": "feature_norm"}
 COLLAPSE = {"minority_rows": "minority_collapse"}
@@ -154,8 +154,8 @@ def _maps_alike(look: Look) -> list[dict[str, Any]]:
         mine = look.which[regions.label[look.which] == k][:MOST_MAPS]
         maps = [maps_of(one.seen, look.probe, mine, one.layer, look.methods[0]) for one in look.looked]
         for arm, other, turn, a, b in _pairs(look):
-            table = overlap(maps[a], maps[b])
-            both = table["spearman"].dropna()
+            both = spearman(maps[a], maps[b])
+            both = both[~np.isnan(both)]
             lines.append(
                 {
                     "arm": arm, "other": other, "seed": turn, "class": look.probe.classes[k], "layer": look.layer,

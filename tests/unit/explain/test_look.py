@@ -143,6 +143,14 @@ def test_volumes_with_masks(tmp_path: Path) -> None:
     assert {"hit", "mass", "mass_corrected", "iou"} <= value
 
 
+def test_one_network_alone(tmp_path: Path) -> None:
+    """Nothing to compare it with: no verdict and no likeness, everything else stands."""
+    found = raresight.look(arms={"plain": [net(0)]}, probe=probe_of(24)).run(["alignment", "dissect", "geometry"])
+    tables = found.report(tmp_path)["tables"]
+    assert not tables["between"] and not [row for row in tables["verdict"] if row["metric"] == "verdict"]
+    assert tables["alignment"] and tables["dissection"] and tables["geometry"]
+
+
 @pytest.mark.parametrize("arms", [{}, {"plain": []}])
 def test_nothing_to_look_into(arms: dict[str, list[nn.Module]]) -> None:
     with pytest.raises(ConfigError, match="RS-R48"):
