@@ -333,3 +333,8 @@ def test_units_without_a_match_are_pale_and_say_so(drawn: dict[str, Figure | Abs
     assert isinstance(made, Figure)
     assert "unit 10, r 0.80" in made.svg and "unit 50, r 0.40: no match" in made.svg
     assert made.svg.count('opacity="0.4"') == 3 * 3  # two arms without a match and the greyed one, for three units
+
+
+def test_two_arms_are_not_blown_up_to_the_width_of_the_page(tmp_path: Path) -> None:
+    grid = figures_of(Look(fake_look.with_pictures(fake_look.made_up(("b", "m")), tmp_path)), tmp_path)["F2_cases_mel"]
+    assert isinstance(grid, Figure) and 'viewBox="0 0 832 ' in grid.svg  # seven cells of 120, less the last gap

@@ -16,7 +16,7 @@ from raresight.report.look_rows import Look, signed
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import DASH, class_name, many
 
-ACROSS, GAP = 9, 8
+ACROSS, LEAST, GAP = 9, 7, 8
 CELL, LINES, RULE, HEAD = SIDE + GAP, 30, 24, 34
 HALF = 0.5  # of a map's own highest value, where its outline is drawn
 
@@ -42,7 +42,7 @@ def case_grids(look: Look, folder: Path) -> dict[str, Figure | Absent]:
 def _grid(look: Look, class_: str, cases: Sequence[tuple[int, Case]], arrays: Mapping[str, np.ndarray]) -> Figure:
     n_lines = -(-(len(look.arms) + 1) // ACROSS)
     across = min(ACROSS, len(look.arms) + 1)
-    width = across * CELL - GAP
+    width = max(across, LEAST) * CELL - GAP  # so that two arms are not blown up to the page's width
     block = RULE + n_lines * (HEAD * (n_lines > 1) + SIDE + LINES) + 6
     top = HEAD if n_lines == 1 else 4
     height = top + block * len(cases)

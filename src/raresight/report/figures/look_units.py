@@ -16,7 +16,7 @@ from raresight.report.look_rows import Look
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import DASH, class_name
 
-MOST_UNITS, MOST_PATCHES = 8, 4
+MOST_UNITS, MOST_PATCHES, LEAST = 8, 4, 6
 PATCH, GAP, HEAD, NAME, LINE = 54, 3, 34, 118, 26
 CELL = 2 * PATCH + GAP + 9
 POOR = 0.5  # correlation below which two units are not called the same
@@ -35,7 +35,7 @@ def units(look: Look, folder: Path) -> Figure | Absent:
     found = found[: min(MOST_UNITS, len(patches))]
     order = [str(arm["name"]) if isinstance(arm, Mapping) else str(arm) for arm in look.data["arms"]]
     block = 2 * PATCH + GAP + LINE + 8
-    width, height = NAME + CELL * len(look.arms), HEAD + block * len(found)
+    width, height = NAME + CELL * max(LEAST, len(look.arms)), HEAD + block * len(found)
     parts = [f'<svg style="aspect-ratio: {width} / {height}" viewBox="0 0 {width} {height}">']
     for x, arm in enumerate(look.arms):
         lines = arm.rsplit("_", 1) if len(arm) > 17 else [arm]
