@@ -18,6 +18,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
@@ -40,14 +42,16 @@ from raresight.train.runtime import Runtime  # noqa: E402
 GRID, SIDE, CLASSES = (56, 56), 224, 14
 
 PEAK = """
-import json, resource, sys
+import json, sys
+from pathlib import Path
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 from dissection_cost import probe_of, dissect, unit_null
 activations = np.load(sys.argv[1], mmap_mode="r")
 small, probe = activations[:4], probe_of(len(activations))
 dissect(small, probe.take(np.arange(4)))
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+# Not ru_maxrss, which begins with what the parent process held.
+peak = lambda: int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
 before = peak()
 found = dissect(activations, probe)
 after = peak()
@@ -107,6 +111,12 @@ def peak(images: int, units: int, what: str) -> list[float]:
     return [float(value) for value in json.loads(run.stdout.splitlines()[-1])]
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
 def same(one: Dissection, other: Dissection) -> str:
     equal = (one.area == other.area).all() and (one.shared == other.shared).all()
     return "every count is the same" if equal else "**counts differ**"
@@ -141,16 +151,14 @@ def main() -> None:
     for name in turns:
         if "dense" in name:
             taken[name] = [seconds * given.images / len(some) for seconds in taken[name]]
-    beside = {
-        "thresholds by histograms of 4,096 bins": Turn(lambda: histogram_thresholds(lambda: np.array_split(a, 20))),
-        "null of the units, masks dealt anew (`unit_null`)": Turn(lambda: unit_null(a, probe, pruned)),
-        "AUROC of units for labels, with p (`unit_auroc`)": Turn(
-            lambda: unit_auroc(pooled(a), probe.labels, probe.patients)
-        ),
-        "AUROC over positions (`pixel_auroc`)": Turn(lambda: pixel_auroc(a, concepts(probe, GRID))),
-        "the seed's count and its null (`legacy_concept_count`)": Turn(lambda: legacy_concept_count(a, probe)),
+    beside: dict[str, Callable[[], object]] = {
+        "thresholds by histograms of 4,096 bins": lambda: histogram_thresholds(lambda: np.array_split(a, 20)),
+        "null of the units, masks dealt anew (`unit_null`)": lambda: unit_null(a, probe, pruned),
+        "AUROC of units for labels, with p (`unit_auroc`)": lambda: unit_auroc(pooled(a), probe.labels, probe.patients),
+        "AUROC over positions (`pixel_auroc`)": lambda: pixel_auroc(a, concepts(probe, GRID)),
+        "the seed's count and its null (`legacy_concept_count`)": lambda: legacy_concept_count(a, probe),
     }
-    others = interleave(beside, 1, runtime)
+    others = {name: seconds_of(work) for name, work in beside.items()}
     both = [x + y for x, y in zip(taken["thresholds"], taken["pruned overlap"], strict=True)]
     met = "yes" if max(both) < 5 else "**no**"
     above = float((a.reshape(*a.shape[:2], -1).max(axis=2) > level.value).mean())
@@ -179,9 +187,9 @@ def main() -> None:
         f"Pruned against our dense computation, {len(some)} images: {same(part, whole)}. Against torch's, which is in "
         f"float32: the largest difference of an IoU is {farthest:.1e}.",
         "",
-        "| beside, one round | CPU seconds |",
+        "| beside, measured once | CPU seconds |",
         "|---|---|",
-        *(f"| {name} | {seconds[0]:.1f} |" for name, seconds in others.items()),
+        *(f"| {name} | {seconds:.1f} |" for name, seconds in others.items()),
         "",
         "Memory of a process that opens the activations on the disk (MiB; pages of the file, which the system may drop "
         "at any time, are counted too):",
@@ -190,9 +198,9 @@ def main() -> None:
         "|---|---|---|---|",
     ]
     for images in (given.images, 3 * given.images):
-        before, after, last = peak(images, given.units, "null")
-        size = images * given.units * 49 * 2 / 2**20
-        lines.append(f"| {images:,} | {size:.0f} | {after - before:.0f} | {last - before:.0f} |")
+        before, after, last = peak(images, given.units, "null" if images == given.images else "")
+        size, null = images * given.units * 49 * 2 / 2**20, f"{last - before:.0f}" if images == given.images else ""
+        lines.append(f"| {images:,} | {size:.0f} | {after - before:.0f} | {null} |")
     write("\n".join(lines), given.table)
 
 
