@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-ranks bench-untrained bench-bootstrap bench-score bench-heads bench-smote bench-saliency bench-dissection study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null study-look-null study-ray mutants clean
+.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-ranks bench-untrained bench-bootstrap bench-score bench-heads bench-smote bench-saliency bench-dissection study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null study-look study-look-null study-ray mutants clean
 
 setup: $(READY)
 
@@ -82,6 +82,16 @@ study-null: setup
 # Are arms that do not differ flagged as looking elsewhere in at most 5% of studies, and is a planted change found?
 study-look-null: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/look_null.py --table $(STUDIES)/look-null.md
+
+# The eight arms of arXiv 2204.01729 looked into, a planted shortcut, and classifiers of volumes.
+study-look: setup
+	$(BIN)/python benchmarks/look_study.py ham10000 $(DATA)/ham10000 $(STUDIES)/look/ham10000 \
+		--table $(STUDIES)/look-ham10000.md
+	$(BIN)/python benchmarks/look_study.py nih_cxr14_256 $(DATA)/nih_cxr14_256 $(STUDIES)/look/nih_cxr14_256 \
+		--table $(STUDIES)/look-nih.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/look_shortcut.py $(STUDIES)/look/shortcut --table $(STUDIES)/look-shortcut.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/look_3d_study.py $(DATA)/adrenalmnist3d $(STUDIES)/look/adrenal \
+		--table $(STUDIES)/look-3d.md
 
 # Six arms over a real Ray cluster of two nodes on this machine, one worker killed; fails where a bit differs.
 study-ray: setup
