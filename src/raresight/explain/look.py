@@ -25,6 +25,7 @@ from raresight.explain.dissect import DETECTOR
 from raresight.explain.dissected import beyond_chance, dissected, per_image, unit_facts
 from raresight.explain.draws import Draws
 from raresight.explain.kept import kept_json, kept_table
+from raresight.explain.network_facts import VERSION as GEOMETRY
 from raresight.explain.network_facts import between_facts, geometry_facts
 from raresight.explain.pictures import cases
 from raresight.explain.probe import ProbeSet
@@ -41,6 +42,8 @@ from raresight.explain.told import (
     draw,
     faithful_table,
     gate_table,
+    grey,
+    overlapping,
     save_rows,
     score_lines,
     score_table,
@@ -56,6 +59,7 @@ TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
 SAME_IMAGES = "the same images: the layer on all of them, cuts by halves of the patients"
 MEASURE = "mass"  # what "alignment" is: the share of the map inside the finding, beyond other patients' masks
+SELECTED = "units are chosen on all images, and a resample can only lose some of them: the interval leans low"
 Q = 0.005  # the share of positions at which a unit fires
 VERSION = 1  # of the rows: counts up when what they mean changes
 
@@ -84,7 +88,7 @@ def look(
     compared with, the first where none is named. `prior` `(K, *S)`: mean training masks. `cache`: a folder that
     outlives the call, so that a stopped one goes on.
 
-    Raises: `ConfigError` RS-R48 where there is nothing to look into, RS-R47 for a network that cannot be looked into.
+    Raises: `ConfigError` RS-R48 where there is nothing to look into, RS-R49 for a network that cannot be looked into.
     """
     networks = [
         Network(arm, seed, partial(_itself, model) if isinstance(model, nn.Module) else model)
@@ -372,15 +376,23 @@ class Look:
         detectors, dissection = self._dissection(sides)
         geometry: list[Row] = []
         between: list[Row] = []
-        of_arms = {"bands": sides.bands, "greyed": {}}
         if "geometry" in self.tasks:
             lines = [line for one in self.looked for line in self._geometry(one)]
-            geometry = fact_rows("geometry", pd.DataFrame(lines), baseline=self.baseline, **of_arms)
+            geometry = fact_rows("geometry", pd.DataFrame(lines), baseline=self.baseline, bands=sides.bands)
             key = [VERSION, [one.seen.key for one in self.looked], self.layer, self.methods, self.which.tolist()]
             alike = kept_table(self.folder / "cache", "between", key, partial(between_facts, self))
-            between = fact_rows("between", alike, baseline=None, **of_arms) if len(alike) else []
+            between = fact_rows("between", alike, baseline=None, bands=sides.bands) if len(alike) else []
+            overlapping(between)
+        for rows in (gate, dissection, geometry, between):
+            grey(rows, self.greyed)
         joined = verdict_rows(
-            scored, alignment, detectors, measure=MEASURE, layer=self.layer or None, method=self.methods[0]
+            scored,
+            alignment,
+            detectors,
+            measure=MEASURE,
+            layer=self.layer or None,
+            method=self.methods[0],
+            second=next(iter(self.methods[1:]), None),
         )
         return {
             "verdict": joined,
@@ -421,7 +433,7 @@ class Look:
             for one in self.looked
             for line in label_facts(one.seen, self.probe, one.layer, self.kind, self.home(one.network))
         ]
-        whole: dict[str, Any] = {"baseline": self.baseline, "bands": sides.bands, "greyed": {}}
+        whole: dict[str, Any] = {"baseline": self.baseline, "bands": sides.bands}
         if not all(len(one.seen.kept) for one in self.looked):
             return [], fact_rows("dissection", pd.DataFrame(by_labels), **whole)
         names = self.looked[0].seen.names
@@ -442,21 +454,24 @@ class Look:
                 concepts = tuple(found.concepts[c] for c in classes)
                 null = beyond_chance(one.seen, self.probe, layer, found, home) if layer == one.layer else None
                 inter, union, has = per_image(found, classes)
-                rules = {"detectors_04": np.full((found.n_units, len(classes)), DETECTOR)}
+                rules: dict[str, dict[str, Any]] = {"detectors_04": {"threshold": DETECTOR}}
                 if null is not None:
-                    rules["detectors"] = np.where(null.detector, null.high, np.inf)[:, classes]
-                for metric, least in rules.items():
-                    figures = detector_figures(inter, union, kept, of_units.draws, has=has, threshold=least)
+                    least = np.where(null.detector, null.high, np.inf)
+                    by = {"threshold": least, "chance": null.mean, "ceiling": null.ceiling}
+                    rules["detectors"] = {name: values[:, classes] for name, values in by.items()}
+                for metric, rule in rules.items():
+                    figures = detector_figures(inter, union, kept, of_units.draws, has=has, **rule)
                     counts.setdefault(metric, {}).setdefault(one.network.arm, {})[one.network.seed] = figures
                 network = {"arm": one.network.arm, "seed": one.network.seed, "layer": names[back]}
                 facts += [network | line for line in unit_facts(found, null)]
             for metric, by_arm in counts.items():
-                said += detector_rows(by_arm, concepts, of_units, layer=names[back], metric=metric)
+                caution = SELECTED if metric == "detectors" else ""
+                said += detector_rows(by_arm, concepts, of_units, layer=names[back], metric=metric, caution=caution)
         said += fact_rows("dissection", pd.DataFrame(facts + by_labels), **whole)
         return [row for row in said if row["layer"] == self.layer and row["metric"] == "detectors"], said
 
     def _geometry(self, one: Looked) -> list[dict[str, Any]]:
-        key = [VERSION, one.seen.key, self.kind, self.counts, self.looked[0].seen.names]
+        key = [VERSION, GEOMETRY, one.seen.key, self.kind, self.counts, self.looked[0].seen.names]
         found: list[dict[str, Any]] = kept_json(
             self.home(one.network), "geometry", key, partial(geometry_facts, self, one)
         )

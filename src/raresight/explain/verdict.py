@@ -11,6 +11,12 @@ metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment, de
    adjustment, the strict side here), and a look differs after Holm.
 4. `consistent`: otherwise. Either no look was shown to differ, or the score moved with it; the reason says which.
 
+A difference of alignment may be the method's, not the network's. So where a second kind of map was measured, alignment
+counts as shown only if the second one's gate was passed and its difference has the same sign; else the flag is given as
+if no difference of alignment had been shown, and the reason says so. Where there is no second kind, or it gives the
+very same maps at this layer (HiResCAM and Grad-CAM do before a mean and a linear head), the reason says that one alone
+was looked at. This can only take flags away.
+
 Error control: flags 2 and 3 both need a look that is shown, so over a study whose arms do not differ the chance of any
 such flag is at most alpha, Holm's familywise rate over the look family, whatever the scores do. It is simulated in
 `docs/results` (`make study-look-null`). Flag 3 never shows that two scores are the same, and no failure to differ
@@ -25,6 +31,7 @@ Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from raresight.explain.tables import Row, adjust, row
@@ -40,14 +47,35 @@ BEYOND = {"beyond_chance": "beyond chance", "beyond_prior": "beyond the anatomic
 NOT_SHOWN, NOT_TRUSTED = "not shown", "maps not trusted"
 
 SCORES = {"auroc": "AUROC", "auprc": "AP"}
+ROUNDING = 1e-6  # two formulas that are one differ by less
+METHODS_IN_WORDS = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "cam": "CAM"}
 LOOKS = {"alignment": "alignment", "detectors": "detectors", "d_prime": "d′"}
 
 
-def verdict(rows: Mapping[str, Row], *, alpha: float = ALPHA, baseline_greyed: bool = False) -> tuple[str | None, str]:
+@dataclass(frozen=True)
+class Second:
+    """What another kind of map, `method`, says of the difference in alignment of one class and arm.
+
+    `row` as that of `alignment`, None where it was not measured; `trusted`: arm and baseline passed its gate.
+    """
+
+    method: str
+    row: Row | None
+    trusted: bool = True
+
+
+def verdict(
+    rows: Mapping[str, Row],
+    *,
+    alpha: float = ALPHA,
+    baseline_greyed: bool = False,
+    second: Second | None = None,
+) -> tuple[str | None, str]:
     """The flag of one class and arm, and the reason in words; see the head of this file for the rule.
 
     `rows`: metric (`auroc`, `auprc`, `alignment`, `detectors`, `d_prime`; any may be missing) -> its row with
     `difference diff_low diff_high p p_adjusted n_patients n_seeds greyed`, adjusted. None for maps not trusted.
+    `second`: what another kind of map says of the alignment.
     """
     if baseline_greyed or any(one["greyed"] for one in rows.values()):
         return None, f"{NOT_TRUSTED}: the {'baseline' if baseline_greyed else 'arm'} did not pass the gate (T5)"
@@ -57,9 +85,40 @@ def verdict(rows: Mapping[str, Row], *, alpha: float = ALPHA, baseline_greyed: b
     if reason := _cannot_tell(rows, scores, looks, unseen):
         return TOO_FEW, reason
     shown = {name: one for name, one in looks.items() if _shown(one, alpha)}
+    confirmed, by_whom = _confirmed(looks.get("alignment"), second, alpha)
+    if not confirmed:
+        shown.pop("alignment", None)
     flag, why = _flag(list(scores.values()), shown, alpha)
     said = f"{why}: {_words(SCORES, rows)}; {'shown: ' if shown else ''}{_words(LOOKS, shown or looks)}"
-    return flag, said + (f"; not looked at: {unseen}" if unseen else "")
+    return flag, said + (f"; {by_whom}" if by_whom else "") + (f"; not looked at: {unseen}" if unseen else "")
+
+
+def _confirmed(first: Row | None, second: Second | None, alpha: float) -> tuple[bool, str]:
+    """Whether a difference of alignment may count, and in words what the second kind of map has to do with it."""
+    one = "" if first is None else _method(first["method"])
+    if first is None or second is None:
+        return True, one and f"{one} alone was looked at, no second kind of map"
+    other, theirs = _method(second.method), second.row
+    if theirs is not None and _same_maps(first, theirs):
+        return True, f"{one} alone was looked at: {other} gives the same maps at this layer"
+    if not _shown(first, alpha):
+        return True, ""
+    if theirs is None or theirs["difference"] is None or not second.trusted:
+        why = f"{other} {'was not measured' if second.trusted else 'did not pass the gate (T5)'}"
+        return False, f"{why}, so no second kind of map confirms the difference of alignment by {one}"
+    numbers = f"{one} {first['difference']:+.3f}, {other} {theirs['difference']:+.3f}"
+    if first["difference"] * theirs["difference"] > 0:
+        return True, f"the two methods point the same way ({numbers})"
+    return False, f"the two methods disagree on the alignment ({numbers}), so it does not count"
+
+
+def _same_maps(first: Row, other: Row) -> bool:
+    pairs = [(first[key], other[key]) for key in ("value", "difference")]
+    return all(a is not None and b is not None and abs(a - b) < ROUNDING for a, b in pairs)
+
+
+def _method(name: str | None) -> str:
+    return METHODS_IN_WORDS.get(name or "", name or "one kind of map")
 
 
 def _flag(scores: Sequence[Row], shown: Mapping[str, Row], alpha: float) -> tuple[str, str]:
@@ -109,6 +168,7 @@ def verdict_rows(
     measure: str = "mass",
     layer: str | None = None,
     method: str | None = None,
+    second: str | None = None,
     alpha: float = ALPHA,
 ) -> list[Row]:
     """T1: per class and arm the differences of `auroc auprc alignment detectors d_prime`, and the verdicts.
@@ -118,7 +178,8 @@ def verdict_rows(
     `detector_rows` (those at `layer`, or of all layers where none is named). Each row is there for the baseline too,
     without a difference. Then per class and arm: `verdict` (not for the baseline), `beyond_chance` and `beyond_prior`,
     whose `verdict` says what `chance_verdict` finds. Families: `score`, `look`, `chance`, `prior`; rows of all classes
-    together (`class` None) and of greyed arms are in none.
+    together (`class` None) and of greyed arms are in none. `second`: the kind of map, also in `alignment`, that has to
+    point the same way; None where one alone was measured.
     """
     picked = [one | {"table": "verdict"} for one in scores]
     picked += _renamed(_at(alignment, f"{measure}_corrected", layer, method), "alignment")
@@ -133,11 +194,17 @@ def verdict_rows(
     _adjust_all(picked)
     said = list(picked)
     by_place: dict[tuple[str, str], dict[str, Row]] = {}
+    seconds = [] if second is None else _at(alignment, f"{measure}_corrected", layer, second)
+    by_second = {(one["class"], one["arm"]): one for one in seconds}
+    doubted = {one["arm"] for one in seconds if one["greyed"]}
+    if any(one["arm"] == one["baseline"] for one in seconds if one["greyed"]):
+        doubted |= {one["arm"] for one in seconds}
     for one in picked:
         if one["class"] is not None and one["arm"] != one["baseline"]:
             by_place.setdefault((one["class"], one["arm"]), {})[one["metric"]] = one
     for (name, arm), rows in by_place.items():
-        flag, reason = verdict(rows, alpha=alpha, baseline_greyed=baseline_greyed)
+        other = None if second is None else Second(second, by_second.get((name, arm)), arm not in doubted)
+        flag, reason = verdict(rows, alpha=alpha, baseline_greyed=baseline_greyed, second=other)
         first = next(iter(rows.values()))
         fewest = [one["n_patients"] for one in rows.values() if one["n_patients"] is not None]
         said.append(

@@ -19,6 +19,7 @@ from raresight.explain.verdict import (
     SAME_SCORE,
     TOO_FEW,
     WORSE_LOOK,
+    Second,
     chance_verdict,
     verdict,
     verdict_rows,
@@ -97,6 +98,38 @@ def test_maps_that_failed_the_gate_flag_nothing_whichever_arm_made_them():
     assert flag is None and NOT_TRUSTED in reason and "baseline" in reason
 
 
+HIGHER = (said("auroc", 0.1, 0.001), said("auprc", 0.1, 0.001))
+LOST = said("alignment", -0.2, 1e-6, method="grad_cam", value=0.4)
+LESS = LOST | {"method": "hires_cam", "difference": -0.01, "p": 0.9, "p_adjusted": None}
+
+
+@pytest.mark.parametrize(
+    ("second", "flags", "words"),
+    [
+        (Second("hires_cam", LESS), (SAME_SCORE, WORSE_LOOK), "point the same way (Grad-CAM -0.200, HiResCAM -0.010)"),
+        (Second("hires_cam", LESS | {"difference": 0.3}), (CONSISTENT,) * 2, "disagree on the alignment (Grad-CAM"),
+        (Second("hires_cam", LESS | {"difference": 0.0}), (CONSISTENT,) * 2, "so it does not count"),
+        (Second("hires_cam", LESS, trusted=False), (CONSISTENT,) * 2, "HiResCAM did not pass the gate"),
+        (Second("hires_cam", None), (CONSISTENT,) * 2, "HiResCAM was not measured"),
+        (Second("hires_cam", LOST | {"value": 0.4 + 1e-8}), (SAME_SCORE, WORSE_LOOK), "gives the same maps"),
+        (None, (SAME_SCORE, WORSE_LOOK), "Grad-CAM alone was looked at"),
+    ],
+)
+def test_a_second_kind_of_map_has_to_point_the_same_way(second, flags, words):
+    for scores, flag in zip((FLAT, HIGHER), flags, strict=True):
+        got, reason = verdict(rows(*scores, LOST), second=second)
+        assert got == flag and words in reason, reason
+
+
+def test_disagreement_takes_the_alignment_alone_out_of_the_looks():
+    against = Second("hires_cam", LESS | {"difference": 0.3})
+    flag, reason = verdict(rows(*FLAT, LOST, said("detectors", -4, 0.001)), second=against)
+    assert flag == SAME_SCORE and "shown: detectors -4.0" in reason and "disagree" in reason
+    small = LOST | {"p": 0.4, "p_adjusted": 0.9}
+    flag, reason = verdict(rows(*FLAT, small), second=against)
+    assert flag == CONSISTENT and "disagree" not in reason  # nothing was shown that had to be confirmed
+
+
 def test_beyond_chance_needs_to_be_above_zero_and_shown():
     one = row(metric="beyond_chance", value=0.2, p_adjusted=0.001)
     assert chance_verdict(one)[0] == "beyond chance"
@@ -140,6 +173,21 @@ def test_a_baseline_that_failed_leaves_no_look_to_compare():
     made = verdict_rows(of("auroc", "verdict"), alignment, measure="mass")
     assert {one["verdict"] for one in made if one["metric"] == "verdict"} == {None}
     assert all(one["p_adjusted"] is None for one in made if one["metric"] == "alignment")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "greyed", "flag"), [(-0.3, (), SAME_SCORE), (0.3, (), CONSISTENT), (-0.3, ("bce",), CONSISTENT),
+                                   (-0.3, ("focal",), CONSISTENT), (-0.3, ("cb",), SAME_SCORE)]
+)  # fmt: skip
+def test_the_second_method_is_looked_up_in_the_table_with_its_own_gate(theirs, greyed, flag):
+    first = [one | {"method": "grad_cam"} for one in of("mass_corrected", "alignment", p_level=0.01)]
+    other = [one | {"method": "hires_cam", "greyed": one["arm"] in greyed} for one in first]
+    other = [one | {"difference": one["difference"] and theirs} for one in other]
+    scores = [one | {"p": one["p"] and 0.5} for one in of("auroc", "verdict") + of("auprc", "verdict")]
+    for alignment in (first + other, other + first):
+        made = verdict_rows(scores, alignment, method="grad_cam", second="hires_cam")
+        assert {one["arm"]: one["verdict"] for one in made if one["metric"] == "verdict"}["focal"] == flag
+        assert len([one for one in made if one["metric"] == "alignment"]) == 3  # T1 holds the first method's
 
 
 SMALL = look_null.Setting("small", patients=150, arms=3, classes=look_null.CLASSES[:4])
