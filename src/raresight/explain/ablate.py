@@ -121,7 +121,7 @@ def hooked_forward(
     """A whole forward pass in which the channels of a layer's output are set to 0; for any tail.
 
     `pixels(rows)` gives images `(n, C, *S)` in [0, 1] (`ProbeSet.pixels`). The network is left as it was found.
-    Raises: `ConfigError` RS-R47 for a layer that the network does not have.
+    Raises: `ConfigError` RS-R49 for a layer that the network does not have.
     """
     module = named(model, [layer])[layer]
     device = next(iter(model.parameters())).device

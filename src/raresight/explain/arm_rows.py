@@ -147,14 +147,21 @@ def detector_rows(
     *,
     layer: str | None = None,
     metric: str = "detectors",
+    caution: str = "",
 ) -> list[Row]:
-    """T3's counts of detectors with differences: `figures` arm -> seed -> K of `ranked_pairs.detector_figures`."""
+    """T3's counts of detectors with differences: `figures` arm -> seed -> K of `ranked_pairs.detector_figures`.
+
+    `caution`, where it is given, is added to the reason of every row with an interval.
+    """
     said = []
     for c, name in enumerate(concepts):
         networks = {arm: {seed: each[c] for seed, each in seeds.items()} for arm, seeds in figures.items()}
         for arm in networks:
             family = _if("exploratory: detectors", arm, sides)
-            said.append(sides.row(arm, name, networks, table="dissection", metric=metric, layer=layer, family=family))
+            one = sides.row(arm, name, networks, table="dissection", metric=metric, layer=layer, family=family)
+            if caution and one["low"] is not None:
+                one["reason"] = "; ".join(filter(None, (one["reason"], caution)))
+            said.append(one)
     adjust(said)
     return said
 

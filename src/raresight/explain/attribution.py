@@ -32,7 +32,7 @@ def integrated_gradients(
     `(1, C, *S)`. What the map shows depends on it: pixels like the baseline get nothing.
     Ranges: logit; the positive part unless `signed`.
 
-    Raises: `ConfigError` RS-X01 where Captum is not installed; RS-R47 where the network's output cannot be explained.
+    Raises: `ConfigError` RS-X01 where Captum is not installed; RS-R49 where the network's output cannot be explained.
     Source: Sundararajan, Taly and Yan, ICML 2017, eq. 1; `captum.attr.IntegratedGradients`.
     """
     captum = _captum("integrated gradients")
@@ -60,7 +60,7 @@ def occlusion(
     axis, in pixels; all channels are covered together. `stride` is half the window unless said.
     Ranges: logit; the positive part unless `signed`. Costs one pass a window.
 
-    Raises: `ConfigError` RS-X01 where Captum is not installed; RS-R47 where the network's output cannot be explained.
+    Raises: `ConfigError` RS-X01 where Captum is not installed; RS-R49 where the network's output cannot be explained.
     Source: Zeiler and Fergus, ECCV 2014, section 4.1; `captum.attr.Occlusion`.
     """
     captum = _captum("occlusion")
@@ -87,7 +87,7 @@ def maps_by_captum(
     One forward and backward pass for each class and kind of map. Of a layer that gives several tensors the first
     feature map is taken, of one that is called several times the last call.
 
-    Raises: `ConfigError` RS-X01 where Captum is not installed; RS-R47 where it finds no gradient at the layer either.
+    Raises: `ConfigError` RS-X01 where Captum is not installed; RS-R49 where it finds no gradient at the layer either.
     Source: `captum.attr.LayerGradCam`, and `LayerGradientXActivation` summed over channels.
     """
     captum = _captum(f"a map at '{layer}', where the pass cannot be cut,")

@@ -125,11 +125,12 @@ def choose_cuts(
                     shown = side[of_class] != half  # the other half, or everybody
                     taken = [some[shown] for some in maps]
                     found[k, half] = choose_tau(np.concatenate(taken), np.concatenate([masks[shown]] * len(taken)))
-            for (k, half), tau in found.items():
+            for (k, half), mine in found.items():
                 key = (arm, method, probe.classes[k], half)
-                others = [other for other in found.values() if not np.isnan(other)]
-                if not np.isnan(tau):
-                    cuts.share[key] = tau
+                # Of this half alone: the cuts of the other one were chosen on these very patients.
+                others = [tau for (_, of_half), tau in found.items() if of_half == half and not np.isnan(tau)]
+                if not np.isnan(mine):
+                    cuts.share[key] = mine
                     cuts.origin[key] = "validation" + (", the other half of the patients" if crossed else "")
                 else:
                     cuts.share[key] = float(np.median(others)) if others else DEFAULT_TAU

@@ -172,7 +172,7 @@ def dissect(
     than the masks. `levels` are thresholds fixed elsewhere (of the part where choices are made). Not `pruned`, every
     image and unit is upsampled; the counts are the same. Memory: a chunk of activations and its bits, 32 MiB each, and
     the counts. Absent class: a concept without a mask has IoU NaN. Units without images or masks give empty counts.
-    Raises: `ConfigError` RS-C47 for `q`, RS-R47 where activations are not finite; `ValueError` for other shapes.
+    Raises: `ConfigError` RS-C47 for `q`, RS-R49 where activations are not finite; `ValueError` for other shapes.
     Source: Bau et al., CVPR 2017, section 2.2; the ceiling is our own.
     """
     if len(activations) != len(probe) or not 3 <= activations.ndim <= 5:

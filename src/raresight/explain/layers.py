@@ -35,7 +35,7 @@ def spatial_layers(model: nn.Module, x: Tensor) -> list[Layer]:
     of a strided block) are none, nor are modules that hand on what they were given. A resolution is one at which some
     convolution of the network works, so that no channel or token axis is taken for a place.
 
-    Raises: `ConfigError` RS-R47 for a network without such a module, or whose only one cuts the image into tokens
+    Raises: `ConfigError` RS-R49 for a network without such a module, or whose only one cuts the image into tokens
     (vision transformers): what comes after has no place on the image.
     Source: the choice of the last module of a resolution is ours; Selvaraju et al., ICCV 2017, take the last of all.
     """

@@ -24,10 +24,13 @@ from raresight.explain.choices import MOST_REGIONS, Cuts, choose_cuts, choose_la
 from raresight.explain.dissect import DETECTOR
 from raresight.explain.dissected import beyond_chance, dissected, per_image, unit_facts
 from raresight.explain.draws import Draws
+from raresight.explain.fitting import fitted, fitting, known, wrong
 from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.network_facts import VERSION as GEOMETRY
 from raresight.explain.network_facts import between_facts, geometry_facts
+from raresight.explain.on_image import aligned_on_image, cuts_on_image, limit_on_image, maps_on_image
 from raresight.explain.pictures import cases
+from raresight.explain.pixel_maps import PIXEL_METHODS, require_captum
 from raresight.explain.probe import ProbeSet
 from raresight.explain.ranked_pairs import detector_figures
 from raresight.explain.separability import Drawn
@@ -57,9 +60,13 @@ from raresight.explain.verdict import verdict_rows
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
+PLACELESS = (
+    "no network here keeps the places of the image apart (a vision transformer, say): there are no maps and no units to "
+    "look at; scores and the geometry of the features are compared"
+)
 SAME_IMAGES = "the same images: the layer on all of them, cuts by halves of the patients"
 MEASURE = "mass"  # what "alignment" is: the share of the map inside the finding, beyond other patients' masks
-SELECTED = "units are chosen on all images, and a resample can only lose some of them: the interval leans low"
+SELECTED = "units are chosen on all images and a resample can only lose some: the interval leans low"
 Q = 0.005  # the share of positions at which a unit fires
 VERSION = 1  # of the rows: counts up when what they mean changes
 
@@ -86,12 +93,17 @@ def look(
     another probe (a validation part) on which layer and cuts are chosen: without it they are chosen on `probe`, cuts by
     halves of its patients. `counts` class -> training images, for bands and slopes. `baseline`: the arm that others are
     compared with, the first where none is named. `prior` `(K, *S)`: mean training masks. `cache`: a folder that
-    outlives the call, so that a stopped one goes on.
+    outlives the call, so that a stopped one goes on. `methods`: `grad_cam`, `hires_cam`,
+    `cam`, and on the image itself, for annotated findings alone, `integrated_gradients` and `occlusion` (extra
+    `explain`; some hundred passes a map). The verdict rests on the first kind of layer map, the second has to point the
+    same way; maps on the image are measured beside them and not put to the gate.
 
-    Raises: `ConfigError` RS-R48 where there is nothing to look into, RS-R49 for a network that cannot be looked into.
+    Raises: `ConfigError` RS-X01 without Captum where it is needed, RS-R48 where there is nothing to look into, RS-R49
+    for a network that cannot be looked into.
     """
+    fitting(arms, probe, choose, kind=kind, counts=counts or {}, prior=prior)
     networks = [
-        Network(arm, seed, partial(_itself, model) if isinstance(model, nn.Module) else model)
+        Network(arm, seed, partial(fitted, model, probe))
         for arm, models in arms.items()
         for seed, model in enumerate(models)
     ]
@@ -121,6 +133,7 @@ class Looked:
     chosen_on: Seen
     seen: Seen
     layer: str = ""
+    pixels: Seen | None = None
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
     gates: dict[str, dict[str, Any]] = field(default_factory=dict)
     faithful: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -166,7 +179,10 @@ class Look:
         self.arms.sort(key=lambda arm: arm != self.baseline)
         self.probe, self.choose = probe, probe if choose is None else choose
         self.crossed = self.choose is self.probe
-        self.layers, self.methods = tuple(layers), tuple(methods)
+        self.layers = tuple(layers)
+        self.pixel_methods = tuple(method for method in methods if method in PIXEL_METHODS)
+        self.methods = tuple(method for method in methods if method not in PIXEL_METHODS) or METHODS
+        require_captum(self.pixel_methods)
         self.counts = dict(counts or {})
         self.prior, self.kind, self.batch = prior, kind, batch
         self._temporary = tempfile.TemporaryDirectory() if folder is None else None
@@ -177,6 +193,7 @@ class Look:
         self.tasks: tuple[str, ...] = ()
         self.choices: dict[str, Any] = {}
         self.cuts = Cuts()
+        self.pixel_cuts = Cuts()
         self.looked: list[Looked] = []
         self.rows = pd.DataFrame()
         self.faithful = pd.DataFrame()
@@ -206,7 +223,9 @@ class Look:
         Tasks: `alignment`, `dissect`, `geometry`, `sanity`, `faithfulness`. Those that the probe or the networks do not
         allow are left out, and `limits` say why.
         """
-        self.tasks = tuple(task for task in TASKS if task in tasks)
+        asked = [tasks] if isinstance(tasks, str) else list(tasks)
+        known("tasks", asked, TASKS)
+        self.tasks = tuple(task for task in TASKS if task in asked)
         self._tell_limits()
         self._choose_layer()
         with self.progress.bar("looking into networks") as advance:
@@ -214,17 +233,19 @@ class Look:
                 self.progress.say(f"looking into {network.arm}, seed {network.seed}")
                 self.looked.append(self._visit(network))
                 advance(done + 1, len(self.networks))
+        if not any(one.seen.layers for one in self.looked):
+            self.limits.append(PLACELESS)
         self._choose_cuts()
         if "alignment" in self.tasks and self.probe.regions is not None:
             for one in self.looked:
-                one.rows = self._aligned(one)
+                one.rows = pd.concat([self._aligned(one), aligned_on_image(self, one)], ignore_index=True)
         self.rows = all_rows(self)
         self.faithful = pd.concat([one.faithful for one in self.looked], ignore_index=True)
         self.choices |= {
             "layer": self.layer or None,
             "alignment": MEASURE,
             "method": self.methods[0],
-            "tau": self.cuts.as_rows(),
+            "tau": self.cuts.as_rows() + self.pixel_cuts.as_rows(),
             "q": Q,
             "chosen_on": SAME_IMAGES if self.crossed else self.choose.part or "choose",
             "most_regions_of_a_class": MOST_REGIONS,
@@ -243,6 +264,8 @@ class Look:
                 f"maps are measured on {len(self.which):,} of {drawn:,} annotated findings: at most {MOST_REGIONS} of "
                 "a class, drawn by name, the same for every network"
             )
+        if self.pixel_methods:
+            self.limits.append(limit_on_image(self))
         if self.crossed:
             self.limits.append(
                 "there is one set of images: the layer is chosen on the images that it is judged on, and each half of "
@@ -320,6 +343,7 @@ class Look:
             if "sanity" in self.tasks:
                 real = [method for method in self.kinds(seen) if method != NULL_METHOD]
                 one.gates = gates(seen, self.probe, one.layer, real, model, self.home(network))
+        one.pixels = maps_on_image(self, one, model)
         return one
 
     def _choose_cuts(self) -> None:
@@ -333,6 +357,7 @@ class Look:
                 self.cuts.share.update(found.share)
                 self.cuts.origin.update(found.origin)
         self.cuts = Cuts(self.cuts.share, self.cuts.origin, self.crossed)
+        self.pixel_cuts = cuts_on_image(self)
 
     def kinds(self, seen: Seen) -> tuple[str, ...]:
         """The kinds of maps that were made of a network, random ones last."""
@@ -340,6 +365,8 @@ class Look:
 
     def report(self, out: str | Path, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write tables, rows, figures, page and `explain.json` (the last) into `out`; returns what the latter says."""
+        if not self.looked:
+            raise wrong("report was called before run", "look(...).run().report(folder)")
         out = Path(out)
         self.progress.say("comparing the arms")
         tables = self.tables()
@@ -368,7 +395,8 @@ class Look:
     def tables(self) -> dict[str, list[Row]]:
         """T1 to T6."""
         gate, self.greyed = gate_table(self, self.methods[0])
-        gate += faithful_table(self.faithful, self.layer)
+        faithfulness = faithful_table(self.faithful, self.layer)
+        gate += faithfulness
         gate += [row for method in self.methods[1:] for row in gate_table(self, method)[0]]
         sides = sides_of(self, self.greyed)
         scored = score_table(self, sides)
@@ -383,7 +411,7 @@ class Look:
             alike = kept_table(self.folder / "cache", "between", key, partial(between_facts, self))
             between = fact_rows("between", alike, baseline=None, bands=sides.bands) if len(alike) else []
             overlapping(between)
-        for rows in (gate, dissection, geometry, between):
+        for rows in (faithfulness, dissection, geometry, between):
             grey(rows, self.greyed)
         joined = verdict_rows(
             scored,
@@ -481,10 +509,6 @@ class Look:
     def layer(self) -> str:
         """The chosen layer by the baseline's name for it."""
         return self.looked[0].layer if self.looked else ""
-
-
-def _itself(model: nn.Module) -> nn.Module:
-    return model
 
 
 def _nothing(found: str) -> ConfigError:

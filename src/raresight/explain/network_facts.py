@@ -12,7 +12,7 @@ from raresight.core.files import finite
 from raresight.core.seeds import numpy_rng
 from raresight.explain.choices import maps_of
 from raresight.explain.cka import cka_matrix, one_per_patient
-from raresight.explain.collapse import collapse
+from raresight.explain.collapse import by_chance, collapse
 from raresight.explain.dprime import separations
 from raresight.explain.matching import match
 from raresight.explain.measured import Measured
@@ -24,24 +24,34 @@ from raresight.explain.slopes import slopes
 if TYPE_CHECKING:
     from raresight.explain.look import Look, Looked
 
+VERSION = 2  # of the geometry: 1 took the rare classes by their place among the counts
 MOST_IMAGES = 500  # on which similarities of networks are computed, one of each patient
 MOST_OF_CLASS = 200
 MOST_MAPS = 20  # of a class, whose likeness between networks is told
 SLOPES = {"log_row_norm": "head_norm_slope", "feature_norm": "feature_norm_slope", "bias": "bias_slope"}
 POINTS = {"log_row_norm": "head_norm", "feature_norm": "feature_norm"}
 COLLAPSE = {"minority_rows": "minority_collapse"}
+BESIDE_CHANCE = ("nc1", "nc2_norms", "nc2_angles", "minority_means")  # noise in many dimensions looks collapsed too
 
 
 def geometry_facts(look: Look, one: Looked) -> list[dict[str, Any]]:
-    """Collapse, slopes on frequency, separation of the logits, and what a linear probe reads from each layer."""
+    """Collapse, slopes on frequency, separation of the logits, and what a linear probe reads from each layer.
+
+    `_by_chance` and `_by_chance_low` are the mean and the 5th percentile of the same figure over shuffled labels.
+    """
     seen, probe = one.seen, look.probe
     counts = np.array([look.counts.get(name, 0) for name in probe.classes], dtype=float)
-    tail = np.array([band == "tail" for band in bands(probe.classes, look.counts).values()])
+    band = bands(probe.classes, look.counts)
+    tail = np.array([band[name] == "tail" for name in probe.classes]) if band else None
     rows = None if seen.head is None else seen.head[0]
-    found = collapse(
-        seen.features, probe.labels, kind=look.kind, rows=rows, tail=tail, patients=probe.patients, names=("explain",)
-    )
+    about: dict[str, Any] = {"tail": tail, "patients": probe.patients, "names": ("explain",)}
+    found = collapse(seen.features, probe.labels, kind=look.kind, rows=rows, **about)
     said = [_fact(COLLAPSE.get(name, name), value) for name, value in found.figures().items()]
+    if found.nc1.value is not None:
+        shuffled = by_chance(seen.features, probe.labels, kind=look.kind, **about)
+        for name in (name for name in BESIDE_CHANCE if name in shuffled):
+            low, mean, _ = shuffled[name]
+            said += [{"metric": f"{name}_by_chance", "value": mean}, {"metric": f"{name}_by_chance_low", "value": low}]
     if counts.any():
         for name, line in slopes(seen.features, probe.labels, counts, seen.head).items():
             said.append({"metric": SLOPES[name], "value": line.value, "reason": line.reason})
@@ -59,7 +69,7 @@ def geometry_facts(look: Look, one: Looked) -> list[dict[str, Any]]:
     return [network | line | {"value": finite(line["value"])} for line in said]
 
 
-def _probes(look: Look, one: Looked, tail: np.ndarray) -> list[dict[str, Any]]:
+def _probes(look: Look, one: Looked, tail: np.ndarray | None) -> list[dict[str, Any]]:
     """AP of a linear probe on each layer's means over space; layers are told by the baseline's names."""
     names, shared = one.seen.names, look.looked[0].seen.names
     labels = dict(zip(reversed(names), reversed(shared), strict=False))

@@ -32,6 +32,9 @@ class Regions:
     kind: str = "mask"
 
     def __post_init__(self) -> None:
+        if not len(self.row) == len(self.label) == len(self.packed):
+            found = f"{len(self.row)} rows, {len(self.label)} labels and {len(self.packed)} masks"
+            raise _refused(found, "give one row and one label for every mask")
         pairs = np.stack([self.row, self.label], axis=1)
         if len(np.unique(pairs, axis=0)) < len(pairs):
             raise _refused("one image has two masks of one class", "join them: a pixel is inside where any of them is")
@@ -60,6 +63,10 @@ class Regions:
         """
         d = len(shape)
         joined: dict[tuple[int, int], np.ndarray] = {}
+        wanted = (len(row), 2 * d)
+        if len(label) != len(row) or np.shape(boxes) != wanted:
+            found = f"{len(row)} rows, {len(label)} labels and boxes of shape {np.shape(boxes)}"
+            raise _refused(found, f"give one row, one label and {2 * d} numbers for every box")
         for r, k, box in zip(row, label, np.asarray(boxes, dtype=np.float64), strict=True):
             inside = np.ones(tuple(shape), dtype=bool)
             for axis, n in enumerate(shape):
@@ -123,8 +130,13 @@ class ProbeSet:
     part: str = ""
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.labels, dtype=np.float64)
+        try:
+            labels = np.asarray(self.labels, dtype=np.float64)
+        except (ValueError, TypeError) as cause:
+            raise _refused(f"labels are no numbers ({cause})", "labels are 0, 1, or NaN where unknown") from cause
         labels = labels[:, None] if labels.ndim == 1 else labels
+        if labels.ndim != 2:
+            raise _refused(f"labels of shape {labels.shape}", "give (images, classes): one column a class")
         object.__setattr__(self, "labels", labels)
         n, k = labels.shape
         object.__setattr__(self, "classes", tuple(self.classes) or tuple(f"class {i}" for i in range(k)))
@@ -142,9 +154,18 @@ class ProbeSet:
         if len(wrong):
             raise _refused(f"a label of {wrong[0]:g}", "labels are 0, 1, or NaN where unknown")
         marked = self.regions
-        if marked is not None and len(marked) and (int(marked.row.max()) >= n or int(marked.label.max()) >= k):
-            found = f"a region of image {marked.row.max()}, class {marked.label.max()}"
-            raise _refused(found, f"there are {n} images and {k} classes, counted from 0")
+        if marked is not None and len(marked):
+            outside = (marked.row < 0) | (marked.row >= n) | (marked.label < 0) | (marked.label >= k)
+            if outside.any():
+                i = int(np.flatnonzero(outside)[0])
+                found = f"a region of image {marked.row[i]}, class {marked.label[i]}"
+                raise _refused(found, f"there are {n} images and {k} classes, counted from 0")
+            absent = np.flatnonzero(labels[marked.row, marked.label] == 0)
+            if len(absent):
+                i = int(absent[0])
+                name = self.classes[marked.label[i]]
+                found = f"a region of {name} on the image in row {marked.row[i]}, whose label says that it has none"
+                raise _refused(found, "correct the label, or leave the region out")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -201,7 +222,12 @@ class ProbeSet:
 
 
 def bands(classes: Sequence[str], counts: Mapping[str, int]) -> dict[str, str]:
-    """Class -> `head`, `middle` or `tail`: a third of the classes each, by training count, the commonest first."""
+    """Class -> `head`, `middle` or `tail`: a third of the classes each, by training count, the commonest first.
+
+    The keys are in the order of the counts, not of `classes`. Without any count nothing is said: empty.
+    """
+    if not any(counts.get(name, 0) for name in classes):
+        return {}
     order = sorted(classes, key=lambda name: -counts.get(name, 0))
     third = len(order) / 3
     return {name: ("head", "middle", "tail")[min(int(i / third), 2)] for i, name in enumerate(order)}

@@ -64,13 +64,17 @@ def detector_figures(
     *,
     has: np.ndarray,
     threshold: np.ndarray | float = THRESHOLD,
+    chance: np.ndarray | None = None,
+    ceiling: np.ndarray | None = None,
 ) -> list[Figure]:
     """How many units detect each of K concepts, from the pixel counts of every image, with T_u held fixed.
 
-    IoU_uc = Σ_i |A_ui ∩ M_ic| / Σ_i |A_ui ∪ M_ic|; a unit is counted for the concept whose IoU is highest, if that lies
-    above `threshold` (a number, or `(U, K)` such as the 95th percentile of a null). `inter`, `union` `(N, U, K)`
-    pixels, NaN or 0 where image i was not annotated for c. `has` `(N, K)` bool: image i has a region of c; patients are
-    drawn within strata of their rarest such concept, so that every resample has all of them.
+    IoU_uc = Σ_i |A_ui ∩ M_ic| / Σ_i |A_ui ∪ M_ic|; of the concepts for which it lies above `threshold` (a number, or
+    `(U, K)` such as the 95th percentile of a null) a unit is counted for the one whose IoU is highest. Large regions
+    have high IoU by themselves, so with `chance` and `ceiling` `(U, K)`, what masks dealt anew and the areas give, it
+    is the one whose (IoU - chance)/(ceiling - chance) is highest, as `UnitNull.detectors` has it. `inter`, `union`
+    `(N, U, K)` pixels, NaN or 0 where image i was not annotated for c. `has` `(N, K)` bool: image i has a region of c;
+    patients are drawn within strata of their rarest such concept, so that every resample has all of them.
 
     A unit that lies more than 6 of its standard errors below the threshold for every concept is not resampled. A
     concept that nobody has: NaN.
@@ -91,7 +95,10 @@ def detector_figures(
     error = np.sqrt(np.sum(residual**2, axis=0)) / np.maximum(cells[1].sum(0), 1e-300)
     near = ((point + SURE * error).reshape(u, k) > limit).any(axis=1)
     keep = np.repeat(near, k)
-    counted = _counted(point.reshape(1, u, k)[:, near], limit[near])[0]
+    base = np.zeros((u, k)) if chance is None else np.nan_to_num(chance)
+    room = np.ones((u, k)) if ceiling is None else np.asarray(ceiling, dtype=np.float64) - base
+    rule = (limit[near], base[near], np.where(room > 1e-12, room, np.nan)[near])
+    counted = _counted(point.reshape(1, u, k)[:, near], *rule)[0]
     weight = draws.weight(strata)
     above, below = (np.ascontiguousarray(each[:, keep].T, dtype=np.float32) for each in cells)
     resampled = np.empty((draws.resamples, k))
@@ -99,7 +106,7 @@ def detector_figures(
         columns = weight[:, b : b + BLOCK].astype(np.float32)
         over, under = above @ columns, below @ columns
         iou = np.divide(over, under, out=np.zeros_like(over), where=under > 0)
-        resampled[b : b + BLOCK] = _counted(iou.T.reshape(columns.shape[1], int(near.sum()), k), limit[near])
+        resampled[b : b + BLOCK] = _counted(iou.T.reshape(columns.shape[1], int(near.sum()), k), *rule)
     figures = []
     for c in range(k):
         there = int(of_patient[:, c].sum())
@@ -109,14 +116,15 @@ def detector_figures(
     return figures
 
 
-def _counted(iou: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """Units per concept, `(B, K)`, from `(B, U, K)`."""
+def _counted(iou: np.ndarray, limit: np.ndarray, base: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Units per concept, `(B, K)`, from `(B, U, K)`; the rest `(U, K)`, `room` NaN where there is none."""
     b, u, k = iou.shape
     if not u:
         return np.zeros((b, k))
-    best = iou.argmax(axis=2)
-    passes = np.take_along_axis(iou > limit[None], best[:, :, None], axis=2)[:, :, 0]
-    return np.stack([(passes & (best == c)).sum(axis=1) for c in range(k)], axis=1).astype(np.float64)
+    passes = iou > limit
+    best = np.where(passes, np.nan_to_num((iou - base) / room, nan=-1.0), -np.inf).argmax(axis=2)
+    any_passes = passes.any(axis=2)
+    return np.stack([(any_passes & (best == c)).sum(axis=1) for c in range(k)], axis=1).astype(np.float64)
 
 
 def _by_patient(values: np.ndarray, at: np.ndarray, g: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def class_maps(
     Absent class: classes are logits, so a class without an image has its maps too. `cam` is left out at layers where it
     is not defined.
 
-    Raises: `ConfigError` RS-R47 for unknown layers or methods, logits that are not finite, a layer that cannot be cut
+    Raises: `ConfigError` RS-R49 for unknown layers or methods, logits that are not finite, a layer that cannot be cut
     and where Captum fails too, and where `cam` alone is asked for and nowhere defined; RS-X01, naming the extra
     `explain`, where a layer cannot be cut and Captum is not installed.
     Source: Selvaraju et al., ICCV 2017, eq. 1-2; Draelos and Carin 2020 (HiResCAM), eq. 5; Zhou et al., CVPR 2016,

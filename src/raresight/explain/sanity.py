@@ -116,7 +116,7 @@ def gate(
     The network stays as it is (weights, modes and batch-norm statistics): all drawing is done on copies.
     Cost: about 20 passes over x for a network of five depths and 5 draws.
     Absent class: a class with one image has no companion, and that image is left out.
-    Raises: `ConfigError` RS-R47 where the network cannot be looked into.
+    Raises: `ConfigError` RS-R49 where the network cannot be looked into.
     """
     label = torch.as_tensor(np.asarray(labels), dtype=torch.long)
     how = maps or (lambda net, some: class_maps(net, some, [layer], [method]).maps[layer, method])

@@ -146,7 +146,7 @@ def see(
     One forward pass over the probe. The folder is written beside its place and moved there whole, so a killed process
     leaves either nothing or all of it. `model` gives the network where it is already in memory.
 
-    Raises: `ConfigError` RS-R47 for a network that cannot be looked into.
+    Raises: `ConfigError` RS-R49 for a network that cannot be looked into.
     """
     key = sha256_of([VERSION, network.weights_sha256, probe_sha256, asked.as_dict()])
     if (folder / FACTS).exists() and read_json(folder / FACTS)["key"] == key:
@@ -196,7 +196,7 @@ def stages(model: nn.Module, x: Tensor, asked: Asked) -> list[Layer]:
 
     None for a network that keeps no places apart (a vision transformer): its scores and features can still be compared.
 
-    Raises: `ConfigError` RS-R47 where a named layer is not there.
+    Raises: `ConfigError` RS-R49 where a named layer is not there.
     """
     try:
         found = spatial_layers(model, x)
@@ -225,7 +225,8 @@ def _read_through(
     first = tensor(np.arange(min(2, n)))
     layers = stages(model, first, asked)
     names = [layer.name for layer in layers]
-    positions = sorted({position % len(layers) for position in asked.mapped if -len(layers) <= position < len(layers)})
+    depth = len(layers)  # a network with fewer layers than the baseline has its shallowest mapped instead
+    positions = sorted({max(at, -depth) % depth for at in asked.mapped if at < depth}) if depth else []
     mapped = [names[i] for i in positions]
     files: dict[str, np.ndarray] = {}
     logits: list[np.ndarray] = []
@@ -399,7 +400,7 @@ def _maps(position: int, method: str) -> str:
 def _no_layer(name: str, known: Sequence[str]) -> ConfigError:
     return ConfigError(
         Problem(
-            code="RS-R47",
+            code="RS-R49",
             level="error",
             found=f"no layer '{name}' with a map over the image",
             why="there is nothing to look at where a network keeps no places apart",

@@ -50,7 +50,7 @@ def thresholds(activations: np.ndarray, q: float = 0.005) -> Thresholds:
 
     `activations` `(N, U, *s)` of any float type, a memory map too: read a chunk at a time, as float32. Memory: a few
     chunks of 32 MiB, and U (m+1) floats. Units whose values are all negative have negative thresholds.
-    Raises: `ConfigError` RS-C47 for a `q` outside (0, 1); RS-R47 where an activation is not finite.
+    Raises: `ConfigError` RS-C47 for a `q` outside (0, 1); RS-R49 where an activation is not finite.
     Source: Bau et al., CVPR 2017, section 2.2 (there q = 0.005).
     """
     _checked(q)
@@ -79,7 +79,7 @@ def histogram_thresholds(batches: Callable[[], Iterable[np.ndarray]], q: float =
     exact where no more than m values exceed the unit's least (rectified units that are rarely active).
 
     `batches` is called twice and must give the same `(n, U, *s)` arrays. Memory: U x `bins` counts.
-    Raises: `ConfigError` RS-C47 for a `q` outside (0, 1); RS-R47 where an activation is not finite, or without any.
+    Raises: `ConfigError` RS-C47 for a `q` outside (0, 1); RS-R49 where an activation is not finite, or without any.
     """
     _checked(q)
     low = high = np.zeros(0)
@@ -143,7 +143,7 @@ def _checked(q: float) -> None:
 def _not_finite() -> ConfigError:
     return ConfigError(
         Problem(
-            code="RS-R47",
+            code="RS-R49",
             level="error",
             found="activations that are not finite numbers, or none at all",
             why="a unit's largest values cannot be told, so nothing can be said of where it fires",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,9 @@ import pandas as pd
 from raresight.core.files import read_json, replacing, write_json, write_text
 from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
 from raresight.explain.called import cut_at, scores
+from raresight.explain.choices import halves
 from raresight.explain.draws import Draws
+from raresight.explain.pixel_maps import NOT_GATED, PIXEL_METHODS
 from raresight.explain.probe import bands
 from raresight.explain.tables import Row, gate_rows, row, save_tables
 
@@ -37,11 +39,21 @@ def scores_of(look: Look) -> dict[str, dict[int, np.ndarray]]:
 
 
 def called(look: Look, one: Looked) -> np.ndarray:
-    """Whether the network calls each class on each image, `(N, K)` of 0, 1 or NaN; cut on validation (Youden)."""
-    there = scores(one.chosen_on.scores, look.kind)
+    """Whether the network calls each class on each image, `(N, K)` of 0, 1 or NaN; cut on validation (Youden).
+
+    Where validation is what is looked at, each half of the patients is cut by the other half's scores.
+    """
     here = scores(one.seen.scores, look.kind)
-    cut = np.array([cut_at(look.choose.labels[:, k], there[:, k]) for k in range(here.shape[1])])
-    return np.where(np.isnan(cut), np.nan, (here >= cut).astype(float))
+    there = scores(one.chosen_on.scores, look.kind)
+    found = np.full(here.shape, np.nan)
+    side = halves(look.probe.patients) if look.crossed else np.zeros(len(here))
+    for half in np.unique(side):
+        mine, shown = side == half, (side != half) if look.crossed else slice(None)
+        for k in range(here.shape[1]):
+            cut = cut_at(look.choose.labels[shown, k], there[shown, k])
+            if not np.isnan(cut):
+                found[mine, k] = here[mine, k] >= cut
+    return found
 
 
 def all_rows(look: Look) -> pd.DataFrame:
@@ -89,9 +101,26 @@ def alignment_table(look: Look, sides: Sides) -> list[Row]:
         if method == NULL_METHOD:
             of_baseline = some.drop(columns="found")
             found += alignment_rows(of_baseline, replace(sides, greyed={}))
+        elif method in PIXEL_METHODS:
+            ungated = alignment_rows(some, replace(sides, greyed={}))
+            found += [one | {"reason": "; ".join(filter(None, (NOT_GATED, one["reason"])))} for one in ungated]
         else:
             found += alignment_rows(some, replace(sides, greyed=gate_table(look, str(method))[1]))
     return found
+
+
+def grey(rows: Sequence[Row], greyed: Mapping[str, str]) -> None:
+    """Mark every row of an arm, or about it, whose maps are not trusted; numbers that rest on no map stay adjusted."""
+    for one in rows:
+        one["greyed"] = one["greyed"] or one["arm"] in greyed or one["other"] in greyed
+
+
+def overlapping(rows: Sequence[Row]) -> None:
+    """Take the intervals off T6's rows within an arm: its pairs of seeds share networks and are no sample."""
+    for one in rows:
+        if one["arm"] == one["other"] and one["low"] is not None:
+            reason = "all pairs of the arm's seeds, which share networks: no interval"
+            one.update(low=None, high=None, p_level=None, status="seeds", reason=reason)
 
 
 def score_table(look: Look, sides: Sides) -> list[Row]:
@@ -115,7 +144,7 @@ def classes_of(look: Look) -> list[dict[str, Any]]:
             "n_patients": int(probe.n_positive_patients[k]),
             "n_regions": int(drawn[k]),
             "n_measured": 0 if regions is None else int((regions.label[look.which] == k).sum()),
-            "band": of_band[name],
+            "band": of_band.get(name),
         }
         for k, name in enumerate(probe.classes)
     ]
@@ -169,8 +198,12 @@ def draw(found: dict[str, Any], out: Path) -> None:
 
 
 def write(found: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Tables first and explain.json last: where it lies, everything else does. Returns what it holds."""
+    """Tables first and explain.json last: where it lies, everything else does. Returns what it holds.
+
+    Cases go by their pseudonyms there: their names and patients stay in cases_key.csv, which `draw` wrote.
+    """
     save_tables(found["tables"], out / "tables")
-    write_json(out / "explain.json", found)
+    unnamed = [{key: value for key, value in case.items() if key not in ("case", "patient")} for case in found["cases"]]
+    write_json(out / "explain.json", found | {"cases": unnamed})
     written: dict[str, Any] = read_json(out / "explain.json")
     return written

@@ -54,7 +54,7 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
     A network with a method `normalise` (`models.backbones.Classifier`) is given `normalise(x)`. One output an image,
     as `(B,)` or `(B, 1)`, is one class. Runs in the mode and under the gradient setting that it finds.
 
-    Raises: `ConfigError` RS-R47 for an output that is no tensor `(B, K)`.
+    Raises: `ConfigError` RS-R49 for an output that is no tensor `(B, K)`.
     """
     normalise = getattr(model, "normalise", None)
     with torch.autocast(x.device.type, enabled=False):
@@ -72,7 +72,7 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def named(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
-    """The modules of these names. Raises: `ConfigError` RS-R47 for a name that the network does not have."""
+    """The modules of these names. Raises: `ConfigError` RS-R49 for a name that the network does not have."""
     modules = dict(model.named_modules())
     for name in layers:
         if not name or name not in modules:
@@ -86,8 +86,8 @@ def named(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
 
 
 def cannot_look(found: str, why: str, remedy: str) -> ConfigError:
-    """RS-R47: a network that cannot be looked into."""
-    return ConfigError(Problem(code="RS-R47", level="error", file="the network", found=found, why=why, remedy=remedy))
+    """RS-R49: a network that cannot be looked into."""
+    return ConfigError(Problem(code="RS-R49", level="error", file="the network", found=found, why=why, remedy=remedy))
 
 
 def _same(now: Tensor, then: Tensor) -> bool:

@@ -30,7 +30,14 @@ METRICS = MEASURES | {
     "cka": "CKA",
     "map_spearman": "maps alike (Spearman)",
     "nc1": "NC1",
-    "nc2": "NC2",
+    "nc1_by_chance": "NC1 over shuffled labels",
+    "nc1_by_chance_low": "NC1 over shuffled labels, 5th percentile",
+    "nc2_norms": "NC2, lengths",
+    "nc2_norms_by_chance": "NC2, lengths over shuffled labels",
+    "nc2_norms_by_chance_low": "NC2, lengths over shuffled labels, 5th percentile",
+    "nc2_angles": "NC2, angles",
+    "nc2_angles_by_chance": "NC2, angles over shuffled labels",
+    "nc2_angles_by_chance_low": "NC2, angles over shuffled labels, 5th percentile",
     "nc3": "NC3",
 }
 SUFFIXES = {"_corrected": ", beyond chance", "_skill": ", over the usual place"}

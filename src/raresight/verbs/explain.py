@@ -15,7 +15,7 @@ from raresight.verbs.opened import OpenStudy, weights_sha256
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
-VERSION = 1  # of the measurements: counts up when what they mean changes
+VERSION = 2  # of the measurements: counts up when what they mean changes
 
 
 def explain(

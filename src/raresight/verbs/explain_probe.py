@@ -93,7 +93,7 @@ def prior_of(study: OpenStudy) -> np.ndarray | None:
 
 
 def regions_stamp(study: OpenStudy, parts: Sequence[Part]) -> str:
-    """What regions are made from: the file of boxes by content, masks by name and size."""
+    """What regions are made from: the file of boxes by content, masks by name, size and when they were written."""
     if study.config.data.boxes:
         path = boxes_path(study)
         study.require(path, "the file of boxes", "correct `data: boxes:` in study.yaml, or take it out")
@@ -102,9 +102,8 @@ def regions_stamp(study: OpenStudy, parts: Sequence[Part]) -> str:
         return ""
     names = [m for part in parts for m in study.manifest.take(rows_of(study, part)).column("mask") if m]
     files = [study.root / name for name in names]
-    return sha256_of(
-        [(name, file.stat().st_size if file.exists() else -1) for name, file in zip(names, files, strict=True)]
-    )
+    facts = [file.stat() if file.exists() else None for file in files]
+    return sha256_of([(name, at and (at.st_size, at.st_mtime_ns)) for name, at in zip(names, facts, strict=True)])
 
 
 def boxes_path(study: OpenStudy) -> Path:

@@ -209,5 +209,5 @@ def test_a_hooked_forward_silences_channels_and_leaves_no_trace() -> None:
     with torch.no_grad():
         net.second.weight[:, [1, 4]] = 0
         assert inner == pytest.approx(net(images).numpy()[rows], abs=1e-5)
-    with pytest.raises(ConfigError, match="RS-R47"):
+    with pytest.raises(ConfigError, match="RS-R49"):
         hooked_forward(net, "third", lambda rows: images.numpy()[rows])

@@ -117,7 +117,7 @@ def test_the_network_is_left_as_it_was() -> None:
 
 
 def test_a_layer_without_a_map_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"RS-R47.*'fc' of Small"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*'fc' of Small"):
         maps_by_captum(Small(), torch.rand(2, 1, 8, 8), "fc", ["grad_cam"], n_classes=3)
 
 

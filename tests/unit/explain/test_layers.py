@@ -88,18 +88,18 @@ def test_one_convolution_is_enough_where_no_tokens_follow() -> None:
 
 @pytest.mark.parametrize("make", [Tokens, ChannelsLast])
 def test_transformers_are_refused_in_plain_words(make: Any) -> None:
-    with pytest.raises(ConfigError, match=r"RS-R47.*cut into patches(?s:.*)transformers work on tokens"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*cut into patches(?s:.*)transformers work on tokens"):
         spatial_layers(make(), torch.rand(1, 1, 16, 16))
 
 
 def test_a_published_transformer_is_refused() -> None:
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1)
-    with pytest.raises(ConfigError, match=r"RS-R47.*patch_embed\.proj"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*patch_embed\.proj"):
         spatial_layers(model, torch.rand(2, 3, 32, 32))
 
 
 def test_a_network_without_any_map_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"RS-R47.*has no feature map"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*has no feature map"):
         spatial_layers(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), torch.rand(2, 1, 4, 4))
 
 
@@ -212,7 +212,7 @@ def test_outputs_that_are_no_logits_are_refused(output: Any) -> None:
         def forward(self, x: Tensor) -> Any:
             return output(x)
 
-    with pytest.raises(ConfigError, match=r"RS-R47.*for 3 images"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*for 3 images"):
         logits_of(Odd(), torch.rand(3, 2, 4))
 
 
@@ -324,5 +324,5 @@ def test_a_network_that_throws_dice_cannot_be_replayed() -> None:
 
 
 def test_an_unknown_layer_is_refused_with_the_nearest_name() -> None:
-    with undisturbed(Small()) as model, pytest.raises(ConfigError, match=r"RS-R47(?s:.*)did you mean 'relu'"):
+    with undisturbed(Small()) as model, pytest.raises(ConfigError, match=r"RS-R49(?s:.*)did you mean 'relu'"):
         split(model, torch.rand(2, 1, 16, 16), ["rellu"])

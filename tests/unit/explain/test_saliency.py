@@ -131,7 +131,7 @@ def test_cam_where_the_head_is_linear() -> None:
 
 
 def test_cam_alone_where_it_is_not_defined_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"RS-R47.*not defined at first"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*not defined at first"):
         class_maps(Small(), torch.rand(2, 1, 16, 16), ["first"], ("cam",))
 
 
@@ -301,7 +301,7 @@ def test_a_layer_that_nobody_can_follow_is_refused() -> None:
                 return super().forward(x)
 
     model = Blind()
-    with pytest.raises(ConfigError, match=r"RS-R47.*nor Captum's finds a gradient"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*nor Captum's finds a gradient"):
         class_maps(model, torch.rand(2, 1, 16, 16), ["relu"])
     assert hooks(model) == 0 and model.training
 
@@ -314,15 +314,15 @@ def test_a_layer_that_the_logits_do_not_use_is_refused_and_not_drawn_as_zero() -
             self.norm(self.conv(self.first(x)))
             return self.fc(x.mean((2, 3)).expand(-1, 6))
 
-    with pytest.raises(ConfigError, match=r"RS-R47.*'norm' of Aside"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*'norm' of Aside"):
         class_maps(Aside(), torch.rand(2, 1, 16, 16), ["norm"])
 
 
 def test_unknown_layers_and_methods_are_refused() -> None:
     x = torch.rand(2, 1, 16, 16)
-    with pytest.raises(ConfigError, match=r"RS-R47(?s:.*)did you mean 'conv'"):
+    with pytest.raises(ConfigError, match=r"RS-R49(?s:.*)did you mean 'conv'"):
         class_maps(Small(), x, ["convv"])
-    with pytest.raises(ConfigError, match=r"RS-R47(?s:.*)did you mean 'grad_cam'"):
+    with pytest.raises(ConfigError, match=r"RS-R49(?s:.*)did you mean 'grad_cam'"):
         class_maps(Small(), x, ["conv"], ("gradcam",))
 
 
@@ -330,7 +330,7 @@ def test_logits_that_are_not_finite_are_refused() -> None:
     model = Small()
     with torch.no_grad():
         model.fc.bias[0] = float("nan")
-    with pytest.raises(ConfigError, match=r"RS-R47.*not finite"):
+    with pytest.raises(ConfigError, match=r"RS-R49.*not finite"):
         class_maps(model, torch.rand(2, 1, 16, 16), ["relu"])
 
 

@@ -91,11 +91,11 @@ def test_a_share_outside_0_and_1_is_refused(q: float) -> None:
 def test_what_is_not_finite_is_refused(value: float) -> None:
     a = activations()
     a[3, 2, 1, 1] = value
-    with pytest.raises(ConfigError, match="RS-R47"):
+    with pytest.raises(ConfigError, match="RS-R49"):
         thresholds(a)
-    with pytest.raises(ConfigError, match="RS-R47"):
+    with pytest.raises(ConfigError, match="RS-R49"):
         histogram_thresholds(lambda: [a])
-    with pytest.raises(ConfigError, match="RS-R47"):
+    with pytest.raises(ConfigError, match="RS-R49"):
         histogram_thresholds(lambda: [])
 
 

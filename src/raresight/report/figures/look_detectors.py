@@ -51,7 +51,7 @@ def detectors(look: Look) -> Figure | Absent:
 def against_chance(look: Look, metric: str, arm: str, class_: str) -> str:
     """`beyond chance` where there are more than 97.5 of 100 permutations give, or, without such a band, one or more.
 
-    Each unit was tested before, at a false-discovery rate of 5%: with nothing to detect, 95 of 100 studies have none.
+    Each unit was tested before, at a false-discovery rate of 5%: with nothing to detect, 95 of 100 networks have none.
     """
     row, null = _found(look, metric, arm, class_), _found(look, "null_detectors", arm, class_)
     if row is None or row.get("value") is None or not firm(row):
@@ -81,8 +81,8 @@ def _caption(look: Look, metric: str, arms: list[str]) -> str:
         )
     else:
         said += (
-            "Each unit was tested against chance at a false-discovery rate of 5%, so that with nothing to detect 95 of "
-            "100 studies have no such unit; a filled dot is one or more."
+            "Each unit was tested against chance at a false-discovery rate of 5%, so that with nothing of a class to "
+            "detect 95 of 100 networks have no such unit; a filled dot is one or more."
         )
     if metric == "units_for_class":
         said += " By labels of whole images, since nobody drew regions."
