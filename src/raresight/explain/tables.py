@@ -103,6 +103,18 @@ def adjust(rows: Sequence[Row]) -> None:
             one["p_adjusted"] = adjusted
 
 
+# What a number can be: the ends of Student's t know nothing of it.
+INFINITE = math.inf
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("cka", "map_spearman", "unit_match", "unit_match_unseen"), (-1.0, 1.0)),
+    **dict.fromkeys(("minority_collapse", "minority_means"), (-1.0, 1.0)),
+    **dict.fromkeys(("best_normalised", "best_unit_auroc", "probe_ap", "detecting", "dead"), (0.0, 1.0)),
+    **dict.fromkeys(("nc1", "nc2_norms", "nc2_angles", "nc3", "head_norm", "feature_norm"), (0.0, INFINITE)),
+    **dict.fromkeys(("detectors_beyond_chance", "units_for_class", "concepts"), (0.0, INFINITE)),
+    **dict.fromkeys(("detectors_04", "legacy_concept_count"), (0.0, INFINITE)),
+}
+
+
 def fact_rows(
     table: str,
     facts: pd.DataFrame,
@@ -116,7 +128,8 @@ def fact_rows(
     `facts` has `arm seed metric value` and, where they apply, `class band layer method other other_layer n_images
     n_patients reason`: one line a network and number, `value` NaN or None with a `reason` where there is none. Each row
     is the mean over seeds and, for every arm but the baseline, its difference to the baseline's, with Student's t over
-    seeds alone (`paired.over_seeds_alone`): nothing is said there about other patients. A number that some seed lacks
+    seeds alone (`paired.over_seeds_alone`), ending where the number itself must (`RANGES`): nothing is said there about
+    other patients. A number that some seed lacks
     has no row with a value. `p_adjusted` is Holm's over all rows of the table (family `seeds only: <table>`). Without
     `baseline` (T6) there are no differences.
     """
@@ -145,11 +158,14 @@ def fact_rows(
                 table=table, arm=arm, baseline=baseline, greyed=arm in (greyed or {}), **of,
                 family=f"seeds only: {table}" if theirs is not None else "",
             )  # fmt: skip
+            least, most = RANGES.get(str(of["metric"]), (-INFINITE, INFINITE))
+            if said["low"] is not None:
+                said["low"], said["high"] = max(said["low"], least), min(said["high"], most)
             if said["value"] is None:
                 said["reason"] = next((str(r) for r in mine["reason"] if isinstance(r, str) and r), said["reason"])
             for column in ("n_images", "n_patients"):
-                least = mine[column].min()
-                said[column] = None if pd.isna(least) else int(least)
+                fewest = mine[column].min()
+                said[column] = None if pd.isna(fewest) else int(fewest)
             rows.append(said)
     adjust(rows)
     return rows

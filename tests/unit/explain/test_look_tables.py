@@ -103,6 +103,19 @@ def test_detectors_are_compared_by_arm():
     assert ours["spread"] == pytest.approx(np.sqrt(2))
 
 
+def test_an_interval_over_seeds_ends_where_the_number_must():
+    """Of three seeds t's quantile is 4.30: .9 +- 4.30 x .1/sqrt(3) and 1 +- 4.30 reach past what the numbers can be."""
+    facts = pd.DataFrame(
+        [{"arm": "a", "seed": s, "metric": "cka", "value": v} for s, v in enumerate((0.8, 0.9, 1.0))]
+        + [{"arm": "a", "seed": s, "metric": "detectors_04", "value": v} for s, v in enumerate((0.0, 0.0, 3.0))]
+        + [{"arm": "a", "seed": s, "metric": "bias_slope", "value": v} for s, v in enumerate((0.0, 0.0, 3.0))]
+    )
+    cka, count, slope = fact_rows("geometry", facts, baseline=None)
+    assert cka["low"] == pytest.approx(0.9 - 4.30265 * 0.1 / 3**0.5, abs=1e-4) and cka["high"] == 1
+    assert count["low"] == 0 and count["high"] == pytest.approx(1 + 4.30265, abs=1e-4)
+    assert slope["low"] == pytest.approx(1 - 4.30265, abs=1e-4)
+
+
 def test_facts_are_compared_over_seeds_as_a_paired_t_test():
     values = {"bce": [1.0, 1.3, 1.1], "focal": [1.4, 1.6, 1.7]}
     facts = pd.DataFrame(
