@@ -206,7 +206,7 @@ def separability(
     rare = [k for k in usable if tail is not None and tail[k]]
     tail_ap, tail_se = np.full(n_layers, np.nan), np.full(n_layers, np.nan)
     if rare:
-        fit = np.array([not why for why in unfit])
+        fit = np.array([not why for why in unfit], dtype=bool)  # none: a network without places
         tail_ap[fit] = ap[fit][:, rare].mean(axis=1)
         tail_se[fit] = np.nanstd(resampled[fit][:, rare].mean(axis=1), axis=1, ddof=1)
     saturates, reason = _saturation(tuple(pooled), tail_ap, tail_se, tail, drawn.chance)
