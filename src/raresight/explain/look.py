@@ -51,6 +51,7 @@ from raresight.explain.told import (
     score_lines,
     score_table,
     sides_of,
+    ungated_table,
     write,
 )
 from raresight.explain.tried import faithful, gates
@@ -61,8 +62,8 @@ from raresight.explain.verdict import verdict_rows
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
 PLACELESS = (
-    "no network here keeps the places of the image apart (a vision transformer, say): there are no maps and no units to "
-    "look at; scores and the geometry of the features are compared"
+    "no network here keeps the places of the image apart (a vision transformer, say): there are no maps and no units "
+    "to look at; scores and the geometry of the features are compared"
 )
 SAME_IMAGES = "the same images: the layer on all of them, cuts by halves of the patients"
 MEASURE = "mass"  # what "alignment" is: the share of the map inside the finding, beyond other patients' masks
@@ -363,14 +364,19 @@ class Look:
         """The kinds of maps that were made of a network, random ones last."""
         return tuple(dict.fromkeys(method for _, method in seen.maps))
 
-    def report(self, out: str | Path, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Write tables, rows, figures, page and `explain.json` (the last) into `out`; returns what the latter says."""
+    def report(
+        self, out: str | Path, facts: Mapping[str, Any] | None = None, *, pictures: bool = True
+    ) -> dict[str, Any]:
+        """Write tables, rows, figures, page and `explain.json` (the last) into `out`; returns what the latter says.
+
+        The page, `cases.npz`, `units.npz` and some figures hold pictures of patients; without `pictures` nothing does.
+        """
         if not self.looked:
             raise wrong("report was called before run", "look(...).run().report(folder)")
         out = Path(out)
         self.progress.say("comparing the arms")
         tables = self.tables()
-        shown = cases(self, self.greyed, out)
+        shown = cases(self, self.greyed, out, pictures=pictures)
         save_rows({"alignment": self.rows, "scores": score_lines(self), "faithfulness": self.faithful}, out / "rows")
         found = dict(facts or {}) | {
             "version": VERSION,
@@ -386,7 +392,8 @@ class Look:
             "tables": tables,
             "dims": len(self.looked[0].seen.layers[0].grid) if self.looked[0].seen.layers else None,
             "cases": shown,
-            "units": units_shown(self, Q, out),
+            "units": units_shown(self, Q, out, pictures=pictures),
+            "pictures": pictures,
             "limits": self.limits,
         }
         draw(found, out)
@@ -398,6 +405,7 @@ class Look:
         faithfulness = faithful_table(self.faithful, self.layer)
         gate += faithfulness
         gate += [row for method in self.methods[1:] for row in gate_table(self, method)[0]]
+        gate += ungated_table(self)
         sides = sides_of(self, self.greyed)
         scored = score_table(self, sides)
         alignment = alignment_table(self, sides)

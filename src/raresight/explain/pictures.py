@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 ARRAYS = "cases.npz"
 
 
-def cases(look: Look, greyed: Mapping[str, str], out: Path) -> list[dict[str, Any]]:
+def cases(look: Look, greyed: Mapping[str, str], out: Path, *, pictures: bool = True) -> list[dict[str, Any]]:
     """Pick the cases of every class, write `cases.npz` into `out`, and return what explain.json says of them.
 
     `images` `(n, H, W, C)` uint8, `maps` `(n, A, h, w)` raw, `masks` `(n, H, W)` bool, False where none is drawn.
     Of a volume the slice along its first axis is shown that holds most of the finding, or of the map.
+    Without `pictures` the cases are picked and no array is written.
     """
     (out / ARRAYS).unlink(missing_ok=True)
     if not all(one.layer for one in look.looked):
@@ -35,6 +36,8 @@ def cases(look: Look, greyed: Mapping[str, str], out: Path) -> list[dict[str, An
     picked = pick_cases(
         rows, classes=look.probe.classes, arms=look.arms, baseline=look.baseline, greyed=greyed, names=("explain",)
     )
+    if not pictures:
+        return picked
     images, maps, masks = [], [], []
     assert look.probe.cases is not None
     place = {str(case): i for i, case in enumerate(look.probe.cases)}

@@ -14,14 +14,16 @@ from raresight.core.files import read_json, replacing, write_json, write_text
 from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
 from raresight.explain.called import cut_at, scores
 from raresight.explain.choices import halves
-from raresight.explain.draws import Draws
-from raresight.explain.pixel_maps import NOT_GATED, PIXEL_METHODS
+from raresight.explain.draws import Draws, Figure, mean_figures
+from raresight.explain.paired import level
+from raresight.explain.pixel_maps import NOT_GATED, PIXEL_METHODS, PLACE
 from raresight.explain.probe import bands
-from raresight.explain.tables import Row, gate_rows, row, save_tables
+from raresight.explain.tables import Row, gate_rows, inferred_row, row, save_tables
 
 if TYPE_CHECKING:
     from raresight.explain.look import Look, Looked
 
+GAINS = ("deletion_gain", "insertion_gain")
 NULL_METHOD = "random"  # maps that know nothing of the image
 
 
@@ -80,16 +82,36 @@ def gate_table(look: Look, method: str) -> tuple[list[Row], dict[str, str]]:
     return [one | {"method": one["method"] or method, "layer": one["layer"] or look.layer} for one in rows], greyed
 
 
+def ungated_table(look: Look) -> list[Row]:
+    """T5 of the kinds of maps that are not put to the gate: a row an arm that says so."""
+    about = {"table": "gate", "metric": "gate", "status": "absent", "verdict": "not gated", "reason": NOT_GATED}
+    return [row(arm=arm, method=method, layer=PLACE, **about) for method in look.pixel_methods for arm in look.arms]
+
+
 def faithful_table(rows: pd.DataFrame, layer: str) -> list[Row]:
-    """The mean gain of every network by taking away, and by bringing back, what its maps show; lines of T5."""
+    """T5's mean gain by taking away, and by bringing back, what the maps show: of each arm, then of each network.
+
+    An arm's is the mean over its seeds, with its interval over patients and seeds.
+    """
     reason = "logits, beyond a random order; above 0 the network depends on what the map shows"
-    said = []
-    for (arm, _), some in rows.groupby(["arm", "seed"], sort=False) if len(rows) else ():
-        about = {"arm": arm, "seed": int(some["seed"].iloc[0]), "layer": layer, "method": some["method"].iloc[0]}
-        about |= {"n_images": len(some), "n_patients": some["patient"].nunique(), "reason": reason}
-        for metric in ("deletion_gain", "insertion_gain"):
-            said.append(row(table="gate", metric=metric, value=float(some[metric].mean()), **about))
-    return said
+    if not len(rows):
+        return []
+    said, networks = [], []
+    draws = Draws(np.unique(rows["patient"].to_numpy().astype(str)), names=("explain", "faithful"))
+    for arm, of_arm in rows.groupby("arm", sort=False):
+        seeds = {int(str(seed)): some for seed, some in of_arm.groupby("seed", sort=False)}
+        about = {"table": "gate", "arm": arm, "layer": layer, "method": of_arm["method"].iloc[0]}
+        figures: dict[str, list[Figure]] = {metric: [] for metric in GAINS}
+        for seed, some in seeds.items():
+            made = mean_figures(some[list(GAINS)].to_numpy(), some["patient"].to_numpy(), draws)
+            rests = {"seed": seed, "n_images": len(some), "n_patients": some["patient"].nunique(), "reason": reason}
+            for metric, figure in zip(GAINS, made, strict=True):
+                figures[metric].append(figure)
+                networks.append(row(metric=metric, value=figure.value, **about, **rests))
+        for metric, each in figures.items():
+            one = inferred_row(level(each, names=("faithful", arm, metric)), metric=metric, **about)
+            said.append(one | {"reason": "; ".join(filter(None, (reason, one["reason"])))})
+    return said + networks
 
 
 def alignment_table(look: Look, sides: Sides) -> list[Row]:

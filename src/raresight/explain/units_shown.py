@@ -20,14 +20,14 @@ MOST, PATCHES = 8, 4
 SHARE = 3  # a patch's side is a third of the image's
 
 
-def units_shown(look: Look, q: float, out: Path) -> list[dict[str, Any]]:
+def units_shown(look: Look, q: float, out: Path, *, pictures: bool = True) -> list[dict[str, Any]]:
     """The baseline's best unit for each class, the rarest first, and what each arm has in its place.
 
     The unit with the highest overlap beyond chance among those that detect the class; without masks the one whose mean
     tells the class best (AUROC). An arm's partner is found by correlation over the probe's images (`matching.match`,
     one to one), networks of one seed. Writes `units.npz` with `patches` `(M, A, T, h, w, C)` uint8: around the place of
     the highest activation of the T images that excite the unit most (whole images where no activations were kept).
-    Volumes are not shown.
+    Volumes are not shown; without `pictures` no array is written.
     """
     (out / ARRAYS).unlink(missing_ok=True)
     first = _of_first_seed(look)
@@ -61,11 +61,14 @@ def units_shown(look: Look, q: float, out: Path) -> list[dict[str, Any]]:
                 mine, quality = int(partners[unit]), finite(float(correlation[unit]))
             about = {"unit": mine if mine >= 0 else None, "quality": quality}
             arms[one.network.arm] = about | (strength if one is base else {})
-            patches.append(_patches(look, one, mine))
+            if pictures:
+                patches.append(_patches(look, one, mine))
         said.append({"class": name, "layer": look.layer, "seed": base.network.seed, "arms": arms})
-        rows.append(np.stack(patches))
+        rows.append(patches)
+    if not pictures:
+        return said
     with replacing(out / ARRAYS) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(stream, patches=np.stack(rows))
+        np.savez_compressed(stream, patches=np.array(rows))
     return said
 
 

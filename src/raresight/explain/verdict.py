@@ -97,7 +97,7 @@ def _confirmed(first: Row | None, second: Second | None, alpha: float) -> tuple[
     """Whether a difference of alignment may count, and in words what the second kind of map has to do with it."""
     one = "" if first is None else _method(first["method"])
     if first is None or second is None:
-        return True, one and f"{one} alone was looked at, no second kind of map"
+        return True, one and f"{one} alone was looked at, no second kind of map that is put to the gate"
     other, theirs = _method(second.method), second.row
     if theirs is not None and _same_maps(first, theirs):
         return True, f"{one} alone was looked at: {other} gives the same maps at this layer"

@@ -92,13 +92,18 @@ class Look:
 
     @cached_property
     def greyed(self) -> dict[str, str]:
-        """Arms whose maps failed the check, and why; all other arms are absent."""
+        """Arms whose maps of the shown kind failed the check, and why; all other arms are absent."""
         found: dict[str, str] = {}
         for row in self.rows("gate"):
-            if row.get("greyed"):
+            if row.get("greyed") and row.get("method") in (None, self.choices.get("method") or row.get("method")):
                 why = str(row.get("reason") or "its maps failed the check")
                 found.setdefault(str(row["arm"]), why)
         return found
+
+    @property
+    def without_pictures(self) -> bool:
+        """Whether pictures of patients were left out on request."""
+        return self.data.get("pictures") is False
 
     def rows(self, table: str) -> list[Entry]:
         return list((self.data.get("tables") or {}).get(table) or [])

@@ -15,6 +15,8 @@ from raresight.verbs.opened import OpenStudy, weights_sha256
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
+KINDS = (*METHODS, "cam", "integrated_gradients", "occlusion")  # the last two on the image itself, by Captum
+PICTURED = "the page holds pictures of patients: pass it on as you would pass on the pictures (or --no-pictures)"
 VERSION = 2  # of the measurements: counts up when what they mean changes
 
 
@@ -27,32 +29,41 @@ def explain(
     tasks: Sequence[str] = TASKS,
     methods: Sequence[str] = METHODS,
     layers: Sequence[str] = (),
+    pictures: bool = True,
 ) -> dict[str, Any]:
     """Write `explain/` and return `explain.json`; what is there and current is only read.
 
     All finished arms and seeds where none are named. `part`: the test part where it was opened for these networks, else
-    validation; layer and thresholds are chosen on validation either way. `layers` empty: chosen. A killed call goes on
-    with the network where it was killed and ends with the same files.
+    validation; layer and thresholds are chosen on validation either way. `layers` empty: chosen. `methods` on the image
+    itself (`integrated_gradients`, `occlusion`) are measured beside those of a layer, Grad-CAM and HiResCAM where none
+    is named. Without `pictures` no file holds an image of a patient. A killed call goes on with the network where it
+    was killed and ends with the same files.
 
     Raises: `GateError` RS-R36 for a test part that was not opened for these networks; `ConfigError` RS-R48 where there
-    is nothing to look into, RS-C34 for a task or method that there is not, RS-X01 without torch.
+    is nothing to look into, RS-C34 for a task or method that there is not, RS-X01 without torch, or without
+    Captum where a kind of map needs it.
     """
     need("torch", extra="train", feature="looking into networks")
-    asked = _asked(arms, seeds, part, tasks, methods, layers)
+    asked = _asked(arms, seeds, part, tasks, methods, layers) | {"pictures": pictures}
+    from raresight.explain.pixel_maps import require_captum
+
+    require_captum(asked["methods"])
     _require_images(study)
     from raresight.verbs.explain_runs import chosen_runs, left_out
 
     runs = chosen_runs(study, arms, seeds)
     chosen, why = part_of(study, runs, part)
     current = explain_stamp(study, asked, runs, chosen)
-    if study.folder.explained.exists():
-        before: dict[str, Any] = read_json(study.folder.explained)
-        if before.get("inputs") == current:
-            study.progress.say(f"looked into already, and nothing has changed since: {study.folder.explain}")
-            return before
+    before = written_before(study)
+    if before.get("inputs") == current:
+        study.progress.say(f"looked into already, and nothing has changed since: {study.folder.explain}")
+        return before
     study.progress.say(why)
     limits = [why, *left_out(study, runs, arms, seeds)]
-    return _look(study, runs, chosen, asked, current, limits)
+    from raresight.data.disk import writing
+
+    with writing(study.folder.explain):
+        return _look(study, runs, chosen, asked, current, limits)
 
 
 def part_of(study: OpenStudy, runs: Mapping[str, Sequence[RunFolder]], part: Part | None) -> tuple[Part, str]:
@@ -122,7 +133,9 @@ def explain_stamp(
 
 def is_explained(study: OpenStudy) -> tuple[bool, str]:
     """Whether `explain.json` is what the same call would write today, and what changed where it is not."""
-    written = read_json(study.folder.explained)
+    written = written_before(study)
+    if not written:
+        return False, "explain.json cannot be read"
     asked = written["asked"]
     from raresight.verbs.explain_runs import chosen_runs
 
@@ -133,6 +146,15 @@ def is_explained(study: OpenStudy) -> tuple[bool, str]:
     except (ConfigError, GateError) as error:
         return False, error.problems[0].found
     return fresh, "networks, data, masks or boxes changed, or the test part was opened"
+
+
+def written_before(study: OpenStudy) -> dict[str, Any]:
+    """explain.json as it lies there; empty where there is none, or where it was damaged and is made anew."""
+    try:
+        found = read_json(study.folder.explained)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and {"inputs", "asked", "tables"} <= set(found) else {}
 
 
 def _look(
@@ -173,7 +195,11 @@ def _look(
             limits=limits,
             progress=study.progress,
         )
-        return looked.run(asked["tasks"]).report(study.folder.explain, facts={"inputs": current, "asked": asked})
+        facts = {"inputs": current, "asked": asked}
+        result = looked.run(asked["tasks"]).report(study.folder.explain, facts, pictures=asked["pictures"])
+    if asked["pictures"]:
+        study.progress.say(PICTURED)
+    return result
 
 
 def runtime_of(study: OpenStudy) -> Any:
@@ -199,7 +225,7 @@ def _asked(
 ) -> dict[str, Any]:
     known: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         "tasks": (tasks, TASKS),
-        "method": (methods, (*METHODS, "cam")),
+        "method": (methods, KINDS),
     }
     for option, (given, options) in known.items():
         for name in given:

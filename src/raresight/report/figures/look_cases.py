@@ -27,7 +27,7 @@ def case_grids(look: Look, folder: Path) -> dict[str, Figure | Absent]:
     """Class -> its cases drawn, from `folder/cases.npz`; classes without a case are left out."""
     cases: Sequence[Case] = look.data.get("cases") or []
     path = folder / "cases.npz"
-    if not cases or not path.exists():
+    if not cases or look.without_pictures or not path.exists():
         return {}
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in ("images", "maps", "masks")}

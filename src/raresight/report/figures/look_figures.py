@@ -19,6 +19,7 @@ from raresight.report.figures.style import Absent, Figure
 from raresight.report.look_rows import Look
 
 NO_CASES = "not computed, because no case was kept with its maps"
+NO_PICTURES = "left out, because it was asked for without pictures of patients (--no-pictures)"
 
 
 def figures_of(look: Look, folder: Path) -> dict[str, Figure | Absent]:
@@ -33,11 +34,11 @@ def figures_of(look: Look, folder: Path) -> dict[str, Figure | Absent]:
         "F1_score_and_alignment": score_and_alignment(look),
         "F7_differences": look_differences(look),
         **{f"F2_cases_{plain(name)}": grid for name, grid in grids.items()},
-        **({} if grids else {"F2_cases": Absent(NO_CASES)}),
+        **({} if grids else {"F2_cases": Absent(NO_PICTURES if look.without_pictures else NO_CASES)}),
         "F3_frequency": frequency(look),
         "F4_detectors": detectors(look),
         "F5_layers": layers(look),
-        "F6_units": units(look, folder),
+        "F6_units": Absent(NO_PICTURES) if look.without_pictures else units(look, folder),
     }
 
 
