@@ -19,11 +19,8 @@ from torch import nn
 from raresight.core.errors import ConfigError, Problem, listed
 from raresight.core.progress import Silent
 from raresight.explain.aligned import aligned
-from raresight.explain.arm_rows import Sides, detector_rows
 from raresight.explain.choices import MOST_REGIONS, Cuts, choose_cuts, choose_layer, few_regions, rows_kept
-from raresight.explain.dissect import DETECTOR
-from raresight.explain.dissected import beyond_chance, dissected, per_image, unit_facts
-from raresight.explain.draws import Draws
+from raresight.explain.dissection_table import dissection_table
 from raresight.explain.fitting import fitted, fitting, known, wrong
 from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.network_facts import VERSION as GEOMETRY
@@ -32,7 +29,6 @@ from raresight.explain.on_image import aligned_on_image, cuts_on_image, limit_on
 from raresight.explain.pictures import cases
 from raresight.explain.pixel_maps import PIXEL_METHODS, require_captum
 from raresight.explain.probe import ProbeSet
-from raresight.explain.ranked_pairs import detector_figures
 from raresight.explain.separability import Drawn
 from raresight.explain.separability import draw as draw_probes
 from raresight.explain.store import MOST_STAGES, Asked, Network, Seen, hash_of_probe, see
@@ -55,7 +51,6 @@ from raresight.explain.told import (
     write,
 )
 from raresight.explain.tried import faithful, gates
-from raresight.explain.unit_facts import label_facts
 from raresight.explain.units_shown import units_shown
 from raresight.explain.verdict import verdict_rows
 
@@ -67,7 +62,6 @@ PLACELESS = (
 )
 SAME_IMAGES = "the same images: the layer on all of them, cuts by halves of the patients"
 MEASURE = "mass"  # what "alignment" is: the share of the map inside the finding, beyond other patients' masks
-SELECTED = "units are chosen on all images and a resample can only lose some: the interval leans low"
 Q = 0.005  # the share of positions at which a unit fires
 VERSION = 1  # of the rows: counts up when what they mean changes
 
@@ -409,7 +403,7 @@ class Look:
         sides = sides_of(self, self.greyed)
         scored = score_table(self, sides)
         alignment = alignment_table(self, sides)
-        detectors, dissection = self._dissection(sides)
+        detectors, dissection = dissection_table(self, sides, Q)
         geometry: list[Row] = []
         between: list[Row] = []
         if "geometry" in self.tasks:
@@ -455,56 +449,6 @@ class Look:
 
         self.progress.say(f"maps against findings: {one.network.arm}, seed {one.network.seed}")
         return kept_table(self.home(one.network), "alignment", key, make)
-
-    def _dissection(self, sides: Sides) -> tuple[list[Row], list[Row]]:
-        """Detectors of the chosen layer with differences, and all of T3.
-
-        A unit of the chosen layer detects a class where its overlap is beyond the 95th percentile of masks dealt anew,
-        within a false-discovery rate of 5%; `detectors_04` counts by the seed's rule, IoU above 0.04, in every layer.
-        """
-        if "dissect" not in self.tasks or not all(one.layer for one in self.looked):
-            return [], []
-        by_labels = [
-            {"arm": one.network.arm, "seed": one.network.seed, "layer": self.layer} | line
-            for one in self.looked
-            for line in label_facts(one.seen, self.probe, one.layer, self.kind, self.home(one.network))
-        ]
-        whole: dict[str, Any] = {"baseline": self.baseline, "bands": sides.bands}
-        if not all(len(one.seen.kept) for one in self.looked):
-            return [], fact_rows("dissection", pd.DataFrame(by_labels), **whole)
-        names = self.looked[0].seen.names
-        kept = self.probe.patients[self.looked[0].seen.kept]
-        of_units = Sides(sides.baseline, Draws(kept, names=("units",)), sides.bands, {})
-        said: list[Row] = []
-        facts: list[dict[str, Any]] = []
-        for back in range(-len(names), 0):
-            counts: dict[str, dict[str, dict[int, Any]]] = {}
-            concepts: tuple[str, ...] = ()
-            for one in self.looked:
-                if -back > len(one.seen.names):
-                    continue
-                layer, home = one.seen.names[back], self.home(one.network)
-                self.progress.say(f"units of {layer}: {one.network.arm}, seed {one.network.seed}")
-                found = dissected(one.seen, self.probe, layer, Q, home)
-                classes = np.flatnonzero(found.named)
-                concepts = tuple(found.concepts[c] for c in classes)
-                null = beyond_chance(one.seen, self.probe, layer, found, home) if layer == one.layer else None
-                inter, union, has = per_image(found, classes)
-                rules: dict[str, dict[str, Any]] = {"detectors_04": {"threshold": DETECTOR}}
-                if null is not None:
-                    least = np.where(null.detector, null.high, np.inf)
-                    by = {"threshold": least, "chance": null.mean, "ceiling": null.ceiling}
-                    rules["detectors"] = {name: values[:, classes] for name, values in by.items()}
-                for metric, rule in rules.items():
-                    figures = detector_figures(inter, union, kept, of_units.draws, has=has, **rule)
-                    counts.setdefault(metric, {}).setdefault(one.network.arm, {})[one.network.seed] = figures
-                network = {"arm": one.network.arm, "seed": one.network.seed, "layer": names[back]}
-                facts += [network | line for line in unit_facts(found, null)]
-            for metric, by_arm in counts.items():
-                caution = SELECTED if metric == "detectors" else ""
-                said += detector_rows(by_arm, concepts, of_units, layer=names[back], metric=metric, caution=caution)
-        said += fact_rows("dissection", pd.DataFrame(facts + by_labels), **whole)
-        return [row for row in said if row["layer"] == self.layer and row["metric"] == "detectors"], said
 
     def _geometry(self, one: Looked) -> list[dict[str, Any]]:
         key = [VERSION, GEOMETRY, one.seen.key, self.kind, self.counts, self.looked[0].seen.names]
