@@ -114,7 +114,7 @@ def _ranked(
         yield (
             "largest gain",
             [
-                (case, f"{called} {best[case]:+.2f} in {up[case]} against {baseline}")
+                (case, f"{called} {best[case]:+.2f}, {up[case]} against {baseline}")
                 for case in best.sort_values(ascending=False, kind="stable").index
                 if best[case] > 0
             ],
@@ -122,7 +122,7 @@ def _ranked(
         yield (
             "largest loss",
             [
-                (case, f"{called} {worst[case]:+.2f} in {down[case]} against {baseline}".replace("-", "−"))
+                (case, f"{called} {worst[case]:+.2f}, {down[case]} against {baseline}".replace("-", "−"))
                 for case in worst.sort_values(kind="stable").index
                 if worst[case] < 0
             ],

@@ -82,7 +82,10 @@ def from_study(folder: StudyFolder) -> Content:
 
 def _read(path: Path, missing: dict[str, str], what: str, why: str) -> Any:
     if path.exists():
-        return read_json(path)
+        try:
+            return read_json(path)
+        except ValueError:
+            why = f"{path.name} was damaged; remove it and give its command again"
     missing[what] = why
     return None
 

@@ -41,9 +41,10 @@ READINGS = {
     "F7": Reading(
         "Every difference with its interval",
         "Read a bar against the line at 0 first, then against the grey band: a difference inside the band is no larger "
-        "than what another seed of the baseline alone would do.",
+        "than what another seed of the baseline alone would do. Detectors are units that answer to the class; d′ says "
+        "how far apart, in standard deviations, the scores of images with and without the class lie.",
         "A bar over 0 does not show that two arms are equal. The measures are corrected together, so a single bar that "
-        "clears 0 may still be hollow.",
+        "clears 0 may still have a hollow dot: it is not clear once all bars are counted.",
     ),
     "F2": Reading(
         "Single cases",
@@ -107,8 +108,8 @@ def headline(look: Look) -> str:
     told = {
         WORSE_LOOK: "In {n} of {total} comparisons a better score came with a worse look. Do not trust it yet.",
         SAME_SCORE: "In {n} of {total} comparisons no difference in score was shown, but one in look.",
-        CONSISTENT: "In {n} of {total} comparisons it can be told, and there no arm was shown to look elsewhere than "
-        "its score tells. That does not make the arms equal.",
+        CONSISTENT: "In {n} of {total} comparisons there was enough to judge by, and none of them showed an arm that "
+        "looks elsewhere than its score suggests. That does not make the arms equal.",
         TOO_FEW: "Too few patients, regions or seeds to tell whether any arm looks elsewhere.",
         NOT_TRUSTED: "The maps did not pass the check, so nothing is said about where the models look.",
     }

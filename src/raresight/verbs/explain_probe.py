@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from raresight.core.errors import DataError, Problem, listed, nearest
 from raresight.core.files import sha256_of
@@ -18,6 +19,8 @@ from raresight.verbs.opened import OpenStudy
 
 MOST_PRIOR = 200  # training masks of a class that its mean mask is made of
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+COLUMNS = "give the columns case (or image), class (or label), xmin, ymin, xmax, ymax, in pixels of the image"
+BEYOND = 0.1  # of a side: how far a box may reach over the edge before it was drawn on a picture of another size
 
 
 def probe_of(study: OpenStudy, part: Part) -> tuple[ProbeSet, list[str]]:
@@ -115,16 +118,23 @@ def _from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, l
     from raresight.data.transforms import UndecodableError, to_mask
 
     target, size = manifest.targets(study.task), study.config.image.size
+    facts = _sizes(study)
     named = np.flatnonzero((manifest.column("mask") != "") & (target == 1).any(1))
     row, label, masks = [], [], []
-    unreadable, empty = [], []
+    unreadable, empty, other = [], [], []
     with study.progress.bar("reading masks") as advance:
         for done, i in enumerate(named, start=1):
             name = str(manifest.column("mask")[i])
+            advance(done, len(named))
             try:
                 mask = to_mask(study.root / name, size)
             except UndecodableError:
                 unreadable.append(name)
+                continue
+            width, height = (float(side) for side in facts.loc[str(manifest.cases[i])])
+            of_mask = _size_of(study.root / name)
+            if of_mask and abs(of_mask[0] * height - of_mask[1] * width) > max(width, height):
+                other.append(f"{name} ({of_mask[0]} x {of_mask[1]}, its image {width:.0f} x {height:.0f})")
                 continue
             if not mask.any():
                 empty.append(name)
@@ -133,12 +143,15 @@ def _from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, l
                 row.append(int(i))
                 label.append(int(k))
                 masks.append(np.packbits(mask.reshape(-1)))
-            advance(done, len(named))
     limits = []
     if unreadable:
         limits.append(f"{len(unreadable)} masks cannot be read and are left out: {listed(unreadable, 3)}")
     if empty:
         limits.append(f"{len(empty)} masks have no pixel left at {size} by {size} and are left out: {listed(empty, 3)}")
+    if other:
+        limits.append(f"{len(other)} masks have other sides than their image and are left out: {listed(other, 3)}")
+    if len(named) and not masks:
+        raise _no_mask(study, len(named), limits)
     several = int(((target[named] == 1).sum(1) > 1).sum())
     if several:
         limits.append(f"on {several} images with several findings one mask stands for each of them")
@@ -155,7 +168,6 @@ def _from_boxes(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[Regio
     table, limits = _table(study, manifest, path)
     size, target = study.config.image.size, manifest.targets(study.task)
     place = {str(case): i for i, case in enumerate(manifest.cases)}
-    facts = study.cache.facts.set_index(study.cache.facts["case"].astype(str))
     row, label, boxes = [], [], []
     negative = outside = 0
     for line in table.to_dict("records"):
@@ -165,9 +177,8 @@ def _from_boxes(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[Regio
         if target[place[case], k] != 1:
             negative += 1
             continue
-        known = facts.loc[case]
-        width, height = (int(float(str(line.get(side) or known[side]))) for side in ("width", "height"))
-        left, top, right, _ = centre_square(width, height)
+        width, height = float(line["width"]), float(line["height"])
+        left, top, right, _ = centre_square(int(width), int(height))
         scale = size / (right - left)
         x0, y0, x1, y1 = (float(line[name]) for name in CORNERS)
         moved = np.clip(np.array([y0 - top, x0 - left, y1 - top, x1 - left]) * scale, 0, size)
@@ -208,6 +219,13 @@ def _table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.DataFra
         if len(bad):
             raise _bad_boxes(path, int(bad[0]) + 2, f"'{table[column].iloc[bad[0]]}' is no number of pixels", column)
         table[column] = numbers if column in CORNERS else numbers.fillna(0)
+    table["line"] = np.arange(len(table)) + 2
+    flat = np.flatnonzero(~((table["xmax"] > table["xmin"]) & (table["ymax"] > table["ymin"])).to_numpy())
+    if len(flat):
+        x0, y0, x1, y1 = (float(table[name].iloc[flat[0]]) for name in CORNERS)
+        found = f"a box without area: x from {x0:g} to {x1:g}, y from {y0:g} to {y1:g}"
+        remedy = "xmin and ymin are the upper left corner, xmax and ymax the lower right one; take out boxes of no area"
+        raise _bad_boxes(path, int(flat[0]) + 2, found, remedy=remedy)
     position = {name.strip().casefold(): k for k, name in enumerate(study.task.classes)}
     found = [position.get(str(name).strip().casefold(), -1) for name in table[str(names["class"])]]
     unknown = sorted({str(name) for name, k in zip(table[str(names["class"])], found, strict=True) if k < 0})
@@ -216,10 +234,66 @@ def _table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.DataFra
         close = {name: nearest(name, study.task.classes) for name in unknown}
         hints = [f"{name} (did you mean {close[name]}?)" if close[name] else name for name in unknown]
         limits.append(f"boxes of classes that are none of this study's are left out: {listed(hints)}")
-    return table.assign(**{"class": found})[np.array(found) >= 0].reset_index(drop=True), limits
+    there = table["case"].astype(str).isin(list(map(str, study.manifest.cases))).to_numpy()
+    if not there.all():
+        column = "case" if names["case"] == "case" else "image"
+        strange = list(dict.fromkeys(table[column][~there]))
+        limits.append(f"{int((~there).sum())} boxes are of images that this study does not have: {listed(strange, 3)}")
+    kept = table.assign(**{"class": found})[(np.array(found, dtype=int) >= 0) & there].reset_index(drop=True)
+    if not len(kept):
+        what = f"has no box that fits this study ({'; '.join(limits)})" if len(table) else "holds no box"
+        raise _bad_boxes(path, None, what)
+    return _sized(study, kept, path), limits
 
 
-def _bad_boxes(path: Path, row: int | None, found: str, column: str | None = None) -> DataError:
+def _sized(study: OpenStudy, boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """With the width and height of the picture that each box was drawn on: as written, else the file's."""
+    of_file = _sizes(study).reindex(boxes["case"].astype(str)).to_numpy(dtype=float)
+    for i, side in enumerate(("width", "height")):
+        told = boxes[side].to_numpy(dtype=float) if side in boxes else np.zeros(len(boxes))
+        boxes[side] = np.where(told > 0, told, of_file[:, i])
+    width, height = boxes["width"], boxes["height"]
+    over = np.maximum(boxes["xmax"] - width, -boxes["xmin"]) > BEYOND * width
+    over |= np.maximum(boxes["ymax"] - height, -boxes["ymin"]) > BEYOND * height
+    for _, line in boxes[over].head(1).iterrows():
+        x0, y0, x1, y1 = (float(line[name]) for name in CORNERS)
+        size = f"{line['width']:g} x {line['height']:g}"
+        found = f"a box with x from {x0:g} to {x1:g} and y from {y0:g} to {y1:g} on a picture of {size}"
+        remedy = "give pixels of these files, or columns width and height of the pictures that boxes were drawn on"
+        raise _bad_boxes(path, int(line["line"]), found, remedy=remedy)
+    return boxes
+
+
+def _sizes(study: OpenStudy) -> pd.DataFrame:
+    """Width and height of every image's file, by case."""
+    facts = study.cache.facts
+    return facts.set_index(facts["case"].astype(str))[["width", "height"]]
+
+
+def _size_of(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture's file by its head; None where that does not say."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except (OSError, ValueError):
+        return None
+
+
+def _no_mask(study: OpenStudy, n: int, limits: Sequence[str]) -> DataError:
+    return DataError(
+        Problem(
+            code="RS-M47",
+            level="error",
+            file=str(study.root),
+            column="mask",
+            found=f"none of the {n} masks of these images can be used: {'; '.join(limits)}",
+            why="where findings lie is what maps are compared with",
+            remedy="correct the column `mask` of the manifest, or empty it to look without masks",
+        )
+    )
+
+
+def _bad_boxes(path: Path, row: int | None, found: str, column: str | None = None, remedy: str = COLUMNS) -> DataError:
     return DataError(
         Problem(
             code="RS-M47",
@@ -229,6 +303,6 @@ def _bad_boxes(path: Path, row: int | None, found: str, column: str | None = Non
             column=column,
             found=found if row else f"the file of boxes {found}",
             why="where findings lie is what maps are compared with",
-            remedy="give the columns case (or image), class (or label), xmin, ymin, xmax, ymax, in pixels of the image",
+            remedy=remedy,
         )
     )

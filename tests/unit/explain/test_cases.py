@@ -42,8 +42,8 @@ def test_each_rule_takes_the_one_image_that_fits_it() -> None:
     assert tuple(found) == RULES
     assert [one["name"] for one in found.values()] == [f"mel-{i}" for i in range(1, 7)]
     assert found["median"]["why"] == "nearest to base's median alignment, 0.50"
-    assert found["largest gain"]["why"] == "alignment +0.40 in focal against base"
-    assert found["largest loss"]["why"] == "alignment −0.60 in focal against base"
+    assert found["largest gain"]["why"] == "alignment +0.40, focal against base"
+    assert found["largest loss"]["why"] == "alignment −0.60, focal against base"
     assert found["disagreement"]["why"] == (
         "arms lie 0.30 apart in alignment: focal highest, base lowest; 2 nearer to the rule stand under other rules"
     )
@@ -73,7 +73,7 @@ def test_without_regions_the_logit_takes_the_place_and_says_so() -> None:
     table = rows({"base": BASE, "focal": FOCAL, "grey": GREY}, FOUND, alignment=np.nan)
     found = picked(table)
     assert found["largest gain"]["case"] == "a"
-    assert found["largest gain"]["why"] == "logit (nobody drew a region of this class) +4.00 in focal against base"
+    assert found["largest gain"]["why"] == "logit (nobody drew a region of this class) +4.00, focal against base"
     assert found["median"]["arms"]["base"]["alignment"] is None
     assert picked(table.drop(columns="alignment"))["largest loss"]["case"] == "e"
 

@@ -57,7 +57,8 @@ WORSE, SAME, FINE, FEW = "better score, worse look", "same score, different mode
         ((SAME, FINE, FEW, SAME), "In 2 of 4 comparisons no difference in score was shown, but one in look."),
         (
             (FINE, FEW),
-            "In 1 of 2 comparisons it can be told, and there no arm was shown to look elsewhere than its score tells. "
+            "In 1 of 2 comparisons there was enough to judge by, and none of them showed an arm that looks "
+            "elsewhere than its score suggests. "
             "That does not make the arms equal.",
         ),
         ((FEW, FEW), "Too few patients, regions or seeds to tell whether any arm looks elsewhere."),

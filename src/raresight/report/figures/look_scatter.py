@@ -15,6 +15,7 @@ from raresight.report.figures.look_style import (
     rarity_colour,
     rarity_norm,
     rarity_scale,
+    wrapped,
 )
 from raresight.report.figures.style import FAINT, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
 from raresight.report.look_rows import ALIGNMENT, SCORE, Look, firm, sure, told_difference, told_value
@@ -36,20 +37,22 @@ def score_and_alignment(look: Look) -> Figure | Absent:
     panels = look.others or look.arms
     rows = -(-(len(panels) + 1) // ACROSS)
     everything = [place for found in places.values() for place in found.values()]
-    with canvas(0.4 + 1.85 * rows) as figure:
+    with canvas(0.3 + 1.95 * rows) as figure:
         grid = figure.subplots(rows, ACROSS, squeeze=False)
         flat = list(grid.flat)
         for axes, arm in zip(flat, panels, strict=False):
             _limits(axes, everything)
             _arrows(axes, look, arm, places)
             arm_title(axes, look, arm)
-            last_in_row = panels.index(arm) % ACROSS == 0
-            axes.tick_params(labelleft=last_in_row)
+            first_in_row = panels.index(arm) % ACROSS == 0
+            axes.tick_params(labelleft=first_in_row, labelsize=7)
+            axes.set_xlabel("score: AUROC", fontsize=7.5, color=SOFT)
+            if first_in_row:
+                told = wrapped(f"look: {look.measure}, beyond chance", 28)
+                axes.set_ylabel(told, fontsize=7.5, color=SOFT)
         _legend(flat[len(panels)], look, places)
         for axes in flat[len(panels) + 1 :]:
             axes.axis("off")
-        figure.supxlabel("score: AUROC", fontsize=8.5, color=SOFT)
-        figure.supylabel(f"look: {look.measure}, beyond chance", fontsize=8.5, color=SOFT)
         svg = to_svg(figure)
     caption = (
         f"Each arrow is a class, from {look.baseline} to the arm; the darker, the rarer in training. Right: better "
