@@ -145,7 +145,7 @@ def is_explained(study: OpenStudy) -> tuple[bool, str]:
         fresh = written["inputs"] == explain_stamp(study, asked, runs, part)
     except (ConfigError, GateError) as error:
         return False, error.problems[0].found
-    return fresh, "networks, data, masks or boxes changed, or the test part was opened"
+    return fresh, "networks, data, masks, boxes or the measurements changed, or the test part was opened"
 
 
 def written_before(study: OpenStudy) -> dict[str, Any]:

@@ -15,10 +15,10 @@ import pytest
 import raresight
 from raresight.core.files import read_json
 from raresight.explain.called import cut_at
-from raresight.explain.choices import choose_cuts, halves
+from raresight.explain.choices import choose_cuts, halves, rows_kept
 from raresight.explain.collapse import by_chance
 from raresight.explain.draws import Draws
-from raresight.explain.network_facts import _pairs, geometry_facts
+from raresight.explain.network_facts import _alike, _maps_alike, _pairs, geometry_facts
 from raresight.explain.probe import ProbeSet, Regions, bands
 from raresight.explain.ranked_pairs import detector_figures
 from raresight.explain.separability import draw
@@ -210,7 +210,7 @@ def test_an_arm_that_failed_is_grey_in_every_table(tmp_path: Path, monkeypatch: 
 
 
 def test_pairs_are_of_the_same_seed_across_arms() -> None:
-    networks = [("b", 2), ("b", 0), ("a", 0), ("a", 1), ("a", 2)]
+    networks = [("b", 2), ("b", 0), ("b", 5), ("a", 0), ("a", 1), ("a", 2)]
     look: Any = SimpleNamespace(
         arms=["b", "a"],
         looked=[SimpleNamespace(network=SimpleNamespace(arm=arm, seed=seed)) for arm, seed in networks],
@@ -218,6 +218,8 @@ def test_pairs_are_of_the_same_seed_across_arms() -> None:
     told = [(arm, other, networks[a], networks[b]) for arm, other, _, a, b in _pairs(look)]
     assert told == [
         ("b", "b", ("b", 0), ("b", 2)),
+        ("b", "b", ("b", 0), ("b", 5)),
+        ("b", "b", ("b", 2), ("b", 5)),
         ("a", "a", ("a", 0), ("a", 1)),
         ("a", "a", ("a", 0), ("a", 2)),
         ("a", "a", ("a", 1), ("a", 2)),
@@ -245,3 +247,54 @@ def test_found_is_read_from_the_row_of_the_image() -> None:
     one: Any = SimpleNamespace(chosen_on=seen, seen=seen, rows=rows)
     look: Any = SimpleNamespace(probe=probe, choose=probe, kind="independent", crossed=False, looked=[one])
     assert all_rows(look)["found"].tolist() == [0.0, 1.0, 1.0]
+
+
+def test_units_are_judged_on_images_with_a_region_and_on_images_without_any_finding() -> None:
+    """Rows 0 to 3 have a region; 4 to 6 a finding that nobody drew; 7 and 8 none; of 9 one label is not known."""
+    labels = np.array([[1, 0]] * 4 + [[0, 1]] * 3 + [[0, 0]] * 2 + [[0, np.nan]])
+    regions = Regions.of(np.arange(4), np.zeros(4, int), np.ones((4, 2, 2)))
+    probe = ProbeSet(np.zeros((10, 1, 2, 2)), labels, np.arange(10), ("a", "b"), None, regions)
+    assert list(rows_kept(probe)) == [0, 1, 2, 3, 7, 8]
+
+
+def test_layers_of_an_arm_go_by_the_baselines_names_from_the_deepest() -> None:
+    """Two layers beside the baseline's three; class a can be read from the deepest alone."""
+    probe = replace(probe_of(60), patients=np.arange(60))
+    deep = probe.labels * 4 + RNG.normal(size=(60, 2))
+    pooled = {"x1": RNG.normal(size=(60, 2)), "x2": deep}
+    look, one = looked(probe, {}, features=deep, head=None, logits=deep, pooled=pooled, names=("x1", "x2"))
+    look.looked = [SimpleNamespace(seen=SimpleNamespace(names=("l1", "l2", "l3")))]
+    found = {
+        line["layer"]: line["value"]
+        for line in geometry_facts(look, one)
+        if line["metric"] == "probe_ap" and line["class"] == "even"
+    }
+    assert set(found) == {"l2", "l3"} and found["l3"] > 0.9 > found["l2"]
+
+
+def test_likeness_of_two_networks_is_that_of_the_class_it_is_said_of() -> None:
+    """Features and maps agree on class even; on class odd features are unrelated and maps the other way round."""
+    probe = probe_of(80)
+    x = RNG.normal(size=(80, 6))
+    even = probe.labels[:, 0] == 1
+    maps = RNG.random((80, 2, 4, 4)).astype(np.float32)
+    features = np.where(even[:, None], x, RNG.normal(size=x.shape))
+    turned = np.where(even[:, None, None, None], maps, 1 - maps)
+    probe = replace(probe, patients=np.arange(80))
+    look: Any = SimpleNamespace(
+        probe=probe, arms=["plain", "other"], layer="l", methods=("m",), which=np.arange(80),
+        looked=[
+            SimpleNamespace(
+                network=SimpleNamespace(arm=arm, seed=3), layer="l",
+                seen=SimpleNamespace(features=f, maps={("l", "m"): m}),
+            )
+            for arm, f, m in (("plain", x, maps), ("other", features, turned))
+        ],
+    )  # fmt: skip
+    for name, rows, alike in (("even", np.flatnonzero(even), 1.0), ("odd", np.flatnonzero(~even), 0.0)):
+        line = _alike(look, rows, name)[0]
+        assert (line["arm"], line["other"], line["class"], line["n_images"]) == ("plain", "other", name, 40)
+        assert line["value"] == pytest.approx(alike, abs=0.12)
+    said = {line["class"]: line for line in _maps_alike(look)}
+    assert said["even"]["value"] == pytest.approx(1.0) and said["odd"]["value"] < -0.9
+    assert said["even"]["n_images"] == 20
