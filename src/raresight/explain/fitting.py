@@ -17,7 +17,13 @@ SLACK = 0.01  # over 1 and under 0: what resizing may leave
 
 
 def fitting(
-    arms: object, probe: ProbeSet, choose: ProbeSet | None, *, kind: str, counts: Mapping[str, int], prior: object
+    arms: object,
+    probe: ProbeSet,
+    choose: ProbeSet | None,
+    *,
+    kind: str,
+    counts: Mapping[str, int],
+    prior: np.ndarray | None,
 ) -> None:
     """Raises: `ConfigError` RS-R48 for arms that are no networks, RS-C34 for a setting that there is not; `DataError`
     RS-M47 for a probe whose images, regions or mean masks do not fit each other."""
@@ -44,8 +50,8 @@ def fitting(
         )
     if prior is not None and probe.regions is not None:
         wanted = (probe.n_classes, *probe.regions.shape)
-        if np.shape(prior) != wanted:
-            raise _misfit(f"the mean masks `prior` are {np.shape(prior)}", f"give one mask a class: {wanted}")
+        if prior.shape != wanted:
+            raise _misfit(f"the mean masks `prior` are {prior.shape}", f"give one mask a class: {wanted}")
 
 
 def fitted(given: nn.Module | Callable[[], nn.Module], probe: ProbeSet) -> nn.Module:

@@ -131,7 +131,7 @@ def _from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, l
             except UndecodableError:
                 unreadable.append(name)
                 continue
-            width, height = (float(side) for side in facts.loc[str(manifest.cases[i])])
+            width, height = (float(str(side)) for side in facts.loc[str(manifest.cases[i])])
             of_mask = _size_of(study.root / name)
             if of_mask and abs(of_mask[0] * height - of_mask[1] * width) > max(width, height):
                 other.append(f"{name} ({of_mask[0]} x {of_mask[1]}, its image {width:.0f} x {height:.0f})")
@@ -227,8 +227,8 @@ def _table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.DataFra
         remedy = "xmin and ymin are the upper left corner, xmax and ymax the lower right one; take out boxes of no area"
         raise _bad_boxes(path, int(flat[0]) + 2, found, remedy=remedy)
     position = {name.strip().casefold(): k for k, name in enumerate(study.task.classes)}
-    found = [position.get(str(name).strip().casefold(), -1) for name in table[str(names["class"])]]
-    unknown = sorted({str(name) for name, k in zip(table[str(names["class"])], found, strict=True) if k < 0})
+    which = [position.get(str(name).strip().casefold(), -1) for name in table[str(names["class"])]]
+    unknown = sorted({str(name) for name, k in zip(table[str(names["class"])], which, strict=True) if k < 0})
     limits = []
     if unknown:
         close = {name: nearest(name, study.task.classes) for name in unknown}
@@ -239,7 +239,7 @@ def _table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.DataFra
         column = "case" if names["case"] == "case" else "image"
         strange = list(dict.fromkeys(table[column][~there]))
         limits.append(f"{int((~there).sum())} boxes are of images that this study does not have: {listed(strange, 3)}")
-    kept = table.assign(**{"class": found})[(np.array(found, dtype=int) >= 0) & there].reset_index(drop=True)
+    kept = table.assign(**{"class": which})[(np.array(which, dtype=int) >= 0) & there].reset_index(drop=True)
     if not len(kept):
         what = f"has no box that fits this study ({'; '.join(limits)})" if len(table) else "holds no box"
         raise _bad_boxes(path, None, what)
