@@ -15,7 +15,7 @@ from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
 from raresight.explain.called import cut_at, scores
 from raresight.explain.choices import halves
 from raresight.explain.draws import Draws, Figure, mean_figures
-from raresight.explain.paired import level
+from raresight.explain.paired import Noise, level
 from raresight.explain.pixel_maps import NOT_GATED, PIXEL_METHODS, PLACE
 from raresight.explain.probe import bands
 from raresight.explain.tables import Row, gate_rows, inferred_row, row, save_tables
@@ -96,20 +96,23 @@ def faithful_table(rows: pd.DataFrame, layer: str) -> list[Row]:
     reason = "logits, beyond a random order; above 0 the network depends on what the map shows"
     if not len(rows):
         return []
-    said, networks = [], []
-    draws = Draws(np.unique(rows["patient"].to_numpy().astype(str)), names=("explain", "faithful"))
-    for arm, of_arm in rows.groupby("arm", sort=False):
-        seeds = {int(str(seed)): some for seed, some in of_arm.groupby("seed", sort=False)}
-        about = {"table": "gate", "arm": arm, "layer": layer, "method": of_arm["method"].iloc[0]}
-        figures: dict[str, list[Figure]] = {metric: [] for metric in GAINS}
-        for seed, some in seeds.items():
-            made = mean_figures(some[list(GAINS)].to_numpy(), some["patient"].to_numpy(), draws)
-            rests = {"seed": seed, "n_images": len(some), "n_patients": some["patient"].nunique(), "reason": reason}
-            for metric, figure in zip(GAINS, made, strict=True):
-                figures[metric].append(figure)
-                networks.append(row(metric=metric, value=figure.value, **about, **rests))
-        for metric, each in figures.items():
-            one = inferred_row(level(each, names=("faithful", arm, metric)), metric=metric, **about)
+    about = {"table": "gate", "layer": layer, "method": rows["method"].iloc[0]}
+    draws = Draws(rows["patient"].to_numpy(), names=("explain", "faithful"))
+    networks: list[Row] = []
+    figures: dict[str, dict[str, dict[int, Figure]]] = {metric: {} for metric in GAINS}
+    for (arm, seed), some in rows.groupby(["arm", "seed"], sort=False):
+        made = mean_figures(some[list(GAINS)].to_numpy(), some["patient"].to_numpy(), draws)
+        rests = {"arm": arm, "seed": int(str(seed)), "n_images": len(some), "n_patients": some["patient"].nunique()}
+        for metric, figure in zip(GAINS, made, strict=True):
+            figures[metric].setdefault(str(arm), {})[int(str(seed))] = figure
+            networks.append(row(metric=metric, value=figure.value, reason=reason, **about, **rests))
+    said: list[Row] = []
+    for metric, arms in figures.items():
+        values = {arm: {seed: one.value for seed, one in seeds.items()} for arm, seeds in arms.items()}
+        noise = Noise.of(values, shared=False)
+        for arm, seeds in arms.items():
+            found = level(list(seeds.values()), noise=noise, names=("faithful", arm, metric))
+            one = inferred_row(found, arm=arm, metric=metric, **about)
             said.append(one | {"reason": "; ".join(filter(None, (reason, one["reason"])))})
     return said + networks
 
