@@ -60,8 +60,10 @@ def dissection_table(look: Look, sides: Sides, q: float) -> tuple[list[Row], lis
                 least = np.where(null.detector, null.high, np.inf)
                 by = {"threshold": least, "chance": null.mean, "ceiling": null.ceiling}
                 rules["detectors"] = {name: values[:, classes] for name, values in by.items()}
+                dealt = np.isfinite(null.high).any(axis=0)[classes]  # else nothing can be beyond chance, which is no 0
+                rules["detectors"]["has"] = has & dealt
             for metric, rule in rules.items():
-                figures = detector_figures(inter, union, kept, of_units.draws, has=has, **rule)
+                figures = detector_figures(inter, union, kept, of_units.draws, **({"has": has} | rule))
                 counts.setdefault(metric, {}).setdefault(one.network.arm, {})[one.network.seed] = figures
             network = {"arm": one.network.arm, "seed": one.network.seed, "layer": names[back]}
             facts += [network | line for line in unit_facts(found, null)]

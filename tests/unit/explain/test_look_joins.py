@@ -298,3 +298,13 @@ def test_likeness_of_two_networks_is_that_of_the_class_it_is_said_of() -> None:
     said = {line["class"]: line for line in _maps_alike(look)}
     assert said["even"]["value"] == pytest.approx(1.0) and said["odd"]["value"] < -0.9
     assert said["even"]["n_images"] == 20
+
+
+def test_with_one_patient_nothing_can_be_beyond_chance_and_that_is_no_zero() -> None:
+    probe = replace(probe_of(12), patients=np.zeros(12))
+    look = raresight.look(arms={"plain": [net(0)]}, probe=probe, counts={"even": 9, "odd": 3}).run(["dissect"])
+    rows = look.tables()["dissection"]
+    ours = [one for one in rows if one["metric"] == "detectors"]
+    assert len(ours) == 2 and all(one["value"] is None and one["status"] == "absent" for one in ours)
+    published = [one for one in rows if one["metric"] == "detectors_04"]
+    assert published and all(one["value"] is not None for one in published)

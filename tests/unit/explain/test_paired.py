@@ -242,3 +242,15 @@ def test_numbers_of_whole_networks_are_compared_over_seeds():
     alone = over_seeds_alone([1.0], [0.5])
     assert (alone.value, alone.low, alone.status) == (0.5, None, "seeds")
     assert over_seeds_alone([float("nan"), 1.0]).value is None
+
+
+def test_a_difference_of_what_lies_in_0_to_1_may_be_negative_and_ends_at_minus_1():
+    z = np.random.default_rng(9).normal(size=(2, 400))
+
+    def figure(value, which):
+        return Figure(value, value + 0.05 * z[which], 40, 40, span=(0.0, 1.0))
+
+    said = difference([figure(0.6, 0)], [figure(0.8, 1)])
+    assert said.low < -0.3 and -0.1 < said.high < 0 and said.value == pytest.approx(-0.2)
+    most = difference([figure(0.02, 0)], [figure(0.99, 1)])
+    assert most.low == -1.0 and -0.97 < most.high < 0
