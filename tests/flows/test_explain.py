@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 
 from raresight.core.files import read_json, sha256
-from tests.flows.conftest import Cli, trained_study
+from tests.flows.conftest import TINY, Cli, trained_study
 
 TABLES = {"verdict", "alignment", "dissection", "geometry", "gate", "between"}
 
@@ -187,3 +188,52 @@ def test_boxes_in_the_pixels_of_the_file(trained: Path, tmp_path: Path) -> None:
     assert mask[:, 8:24].all() and mask.sum() == 16 * 32
     assert any("do not have that label" in limit for limit in limits)
     assert any("unheard" in limit for limit in limits)
+
+
+def test_with_folds_the_images_are_not_those_the_network_was_trained_on(
+    tmp_path: Path, phantom: Path, cli: Cli
+) -> None:
+    """Fold 0's network is shown fold 0, which it was held apart from; counts and the prior are of what it saw."""
+    from raresight.verbs.explain_probe import probe_of, rows_of, training_counts
+    from raresight.verbs.explain_runs import chosen_runs
+    from raresight.verbs.opened import OpenStudy
+
+    short = {**TINY["train"], "steps": 4, "head_steps": 2}
+    folder = trained_study(
+        tmp_path / "study", phantom, arms={"baseline": []}, train=short, split={**TINY["split"], "folds": 3}
+    )
+    assert cli("explain", folder, "--tasks", "geometry").code == 0
+    study = OpenStudy.open(folder)
+    split = pd.read_csv(folder / "data/split.csv", dtype=str).set_index("case")
+    probe, _ = probe_of(study, "val")
+    assert probe.cases is not None and set(split.loc[list(probe.cases), "fold"]) == {"0"}
+    runs = chosen_runs(study)["baseline"]
+    assert [run.path.name for run in runs] == ["fold-0"]
+    seen = pd.read_parquet(runs[0].path / "val/predictions.parquet")["case"]
+    assert sorted(seen) == sorted(map(str, probe.cases))  # what it was validated on, and so not trained on
+    trained_on = study.manifest.take(rows_of(study, "train"))
+    assert set(split.loc[list(trained_on.cases), "fold"]) == {"1", "2"}
+    units = split.loc[list(probe.cases), "unit"]
+    assert not set(units) & set(split.loc[list(trained_on.cases), "unit"])
+    target = trained_on.targets(study.task)
+    assert list(training_counts(study).values()) == [int(n) for n in (target == 1).sum(0)]
+    limits = read_json(folder / "explain/explain.json")["limits"]
+    assert any("the one of fold 0 is looked into, on images that it was not trained on" in limit for limit in limits)
+
+
+def test_a_mask_that_was_drawn_anew_is_noticed_at_the_same_size(trained: Path) -> None:
+    from raresight.verbs.explain_probe import regions_stamp
+    from raresight.verbs.opened import OpenStudy
+
+    study = OpenStudy.open(trained)
+    before = regions_stamp(study, ["val"])
+    names = study.manifest.take(study.folds.rows(study.manifest, "val")).column("mask")
+    path = study.root / next(name for name in names if name)
+    kept, facts = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        assert path.stat().st_size == facts.st_size and regions_stamp(study, ["val"]) != before
+    finally:
+        path.write_bytes(kept)
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert regions_stamp(study, ["val"]) == before

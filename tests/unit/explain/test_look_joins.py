@@ -158,6 +158,9 @@ def test_a_unit_counts_for_the_class_it_is_furthest_beyond_chance_of() -> None:
     assert list(null.detectors.count) == [1, 2]
     raw = detector_figures(inter, union, np.arange(12), draws, has=has, threshold=high)
     assert [figure.value for figure in raw] == [2, 1]
+    level = np.tile([0.4, 0.1], (3, 1))  # unit 0 is at both, and beyond none
+    at = detector_figures(inter, union, np.arange(12), draws, has=has, threshold=level)
+    assert [figure.value for figure in at] == [2, 0]
     full = replace(null, ceiling=mean)  # no room: what passes there still counts
     assert list(full.detectors.count) == [
         figure.value
