@@ -182,3 +182,10 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
         save_tables({"gate": [KEYS | {"metric": "new", "value": float("inf")}]}, tmp_path)
     assert json.loads((tmp_path / "T5_gate.json").read_text())[0]["metric"] == "old"
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+def test_images_are_joined_by_case_whatever_the_order_of_a_networks_rows():
+    frame = lines({"bce": 0.0, "focal": -0.1})
+    one = (frame["arm"] == "focal") & (frame["seed"] == 1)
+    mixed = pd.concat([frame[~one], frame[one].iloc[::-1]], ignore_index=True)
+    assert alignment_rows(mixed, sides()) == alignment_rows(frame, sides())
