@@ -31,7 +31,7 @@ SEEDS = (0, 1, 2)
 BATCH = 16
 LINES = (
     "`python benchmarks/look_3d_study.py DATA STUDY`: adrenalmnist3d at 32 x 32 x 32, MONAI's 3D ResNet-10 with 16 to",
-    "128 channels from random weights, AdamW, 300 steps of 16, one CPU thread. Each volume counts as a patient. The",
+    "128 channels from random weights, AdamW, 200 steps of 16, one CPU thread. Each volume counts as a patient. The",
     "region of a mass is the whole gland: alignment says whether a map keeps to the gland, not if it finds a mass.",
 )
 
@@ -128,7 +128,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("data", type=Path)
     asked.add_argument("study", type=Path)
-    asked.add_argument("--steps", type=int, default=300)
+    asked.add_argument("--steps", type=int, default=200)
     asked.add_argument("--train-only", action="store_true")
     asked.add_argument("--table", type=Path)
     given = asked.parse_args()

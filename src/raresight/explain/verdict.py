@@ -1,7 +1,9 @@
 """Score and look joined: what a change of arm did to a class, in one of four flags, and whether maps beat chance.
 
 The rule, for one class and arm against the baseline, at alpha = .05. Two families are adjusted by Holm over class x
-metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment, detectors, d′ of the logits).
+metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment, detectors). d′ of the logits stands beside
+them and raises no flag: it is computed from the very logits that AUROC ranks, and a loss that only bends their scale
+moves it while the network looks and ranks as before.
 
 1. `too few to tell`: fewer than 10 patients with the class, or fewer than 3 seeds an arm (then a look that differs may
    be a seed's luck), or neither alignment nor detectors can be compared.
@@ -12,8 +14,9 @@ metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment, de
 4. `consistent`: otherwise. Either no look was shown to differ, or the score moved with it; the reason says which.
 
 A difference of alignment may be the method's, not the network's. So where a second kind of map was measured, alignment
-counts as shown only if the second one's gate was passed and its difference has the same sign; else the flag is given as
-if no difference of alignment had been shown, and the reason says so. Where there is no second kind, or it gives the
+counts as shown only if the second one's gate was passed and its own difference, taken alone, lies on the same side of 0
+(p <= alpha without adjustment); else the flag is given as if no difference of alignment had been shown, and the reason
+says so. Where there is no second kind, or it gives the
 very same maps at this layer (HiResCAM and Grad-CAM do before a mean and a linear head), the reason says that one alone
 was looked at. This can only take flags away.
 
@@ -49,7 +52,8 @@ NOT_SHOWN, NOT_TRUSTED = "not shown", "maps not trusted"
 SCORES = {"auroc": "AUROC", "auprc": "AP"}
 ROUNDING = 1e-6  # two formulas that are one differ by less
 METHODS_IN_WORDS = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "cam": "CAM"}
-LOOKS = {"alignment": "alignment", "detectors": "detectors", "d_prime": "d′"}
+LOOKS = {"alignment": "alignment", "detectors": "detectors"}
+BESIDE = LOOKS | {"d_prime": "d′"}
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def verdict(
     if not confirmed:
         shown.pop("alignment", None)
     flag, why = _flag(list(scores.values()), shown, alpha)
-    said = f"{why}: {_words(SCORES, rows)}; {'shown: ' if shown else ''}{_words(LOOKS, shown or looks)}"
+    said = f"{why}: {_words(SCORES, rows)}; {'shown: ' if shown else ''}{_words(LOOKS, shown) or _words(BESIDE, rows)}"
     return flag, said + (f"; {by_whom}" if by_whom else "") + (f"; not looked at: {unseen}" if unseen else "")
 
 
@@ -106,10 +110,20 @@ def _confirmed(first: Row | None, second: Second | None, alpha: float) -> tuple[
     if theirs is None or theirs["difference"] is None or not second.trusted:
         why = f"{other} {'was not measured' if second.trusted else 'did not pass the gate (T5)'}"
         return False, f"{why}, so no second kind of map confirms the difference of alignment by {one}"
-    numbers = f"{one} {first['difference']:+.3f}, {other} {theirs['difference']:+.3f}"
-    if first["difference"] * theirs["difference"] > 0:
-        return True, f"the two methods point the same way ({numbers})"
-    return False, f"the two methods disagree on the alignment ({numbers}), so it does not count"
+    numbers = f"{one} {_difference(first)}, {other} {_difference(theirs)}"
+    against = first["difference"] * theirs["difference"] < 0
+    if not against and theirs["p"] is not None and theirs["p"] <= alpha:
+        return True, f"both methods show it ({numbers})"
+    why = "the two methods disagree on the" if against else f"{other} does not show the difference of"
+    return False, f"{why} alignment ({numbers}), so it does not count"
+
+
+def _difference(one: Row, digits: int = 3) -> str:
+    """`+0.012 (-0.003 to +0.027)`."""
+    said = f"{one['difference']:+.{digits}f}"
+    if one["diff_low"] is None:
+        return said
+    return f"{said} ({one['diff_low']:+.{digits}f} to {one['diff_high']:+.{digits}f})"
 
 
 def _same_maps(first: Row, other: Row) -> bool:
@@ -179,7 +193,7 @@ def verdict_rows(
     without a difference. Then per class and arm: `verdict` (not for the baseline), `beyond_chance` and `beyond_prior`,
     whose `verdict` says what `chance_verdict` finds. Families: `score`, `look`, `chance`, `prior`; rows of all classes
     together (`class` None) and of greyed arms are in none. `second`: the kind of map, also in `alignment`, that has to
-    point the same way; None where one alone was measured.
+    show the same; None where one alone was measured.
     """
     picked = [one | {"table": "verdict"} for one in scores]
     picked += _renamed(_at(alignment, f"{measure}_corrected", layer, method), "alignment")
@@ -188,7 +202,7 @@ def verdict_rows(
     for one in picked:
         in_score = one["metric"] in SCORES
         compared = one["class"] is not None and one["arm"] != one["baseline"]
-        looked = compared and not in_score and not one["greyed"] and not baseline_greyed
+        looked = compared and one["metric"] in LOOKS and not one["greyed"] and not baseline_greyed
         one["family"] = "score" if compared and in_score else "look" if looked else ""
         one["p_adjusted"] = None
     _adjust_all(picked)
@@ -275,9 +289,5 @@ def _words(names: Mapping[str, str], rows: Mapping[str, Row]) -> str:
         one = rows.get(metric)
         if one is None or one["difference"] is None:
             continue
-        digits = 1 if metric == "detectors" else 3
-        text = f"{word} {one['difference']:+.{digits}f}"
-        if one["diff_low"] is not None:
-            text += f" ({one['diff_low']:+.{digits}f} to {one['diff_high']:+.{digits}f})"
-        said.append(text)
+        said.append(f"{word} {_difference(one, 1 if metric == 'detectors' else 3)}")
     return ", ".join(said)

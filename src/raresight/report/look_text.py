@@ -42,7 +42,8 @@ READINGS = {
         "Every difference with its interval",
         "Read a bar against the line at 0 first, then against the grey band: a difference inside the band is no larger "
         "than what another seed of the baseline alone would do. Detectors are units that answer to the class; d′ says "
-        "how far apart, in standard deviations, the scores of images with and without the class lie.",
+        "how far apart, in standard deviations, the scores of images with and without the class lie; it comes from the "
+        "score's own numbers, so it raises no flag by itself.",
         "A bar over 0 does not show that two arms are equal. The measures are corrected together, so a single bar that "
         "clears 0 may still have a hollow dot: it is not clear once all bars are counted.",
     ),

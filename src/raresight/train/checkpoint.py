@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -44,14 +45,14 @@ def save_weights(path: Path, model: nn.Module, stack: Stack) -> None:
 
 
 def load_weights(path: Path, model: nn.Module, stack: Stack, ranks: Ranks = ALONE) -> None:
-    tensors = ranks.first(lambda: load_file(path))
+    tensors = ranks.first(lambda: _read(path))
     model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(STRATEGY)})
     _load_strategies(tensors, stack)
 
 
 def load_network(path: Path, model: nn.Module) -> None:
     """The weights alone, for an arm that stands upon another one's."""
-    tensors = load_file(path)
+    tensors = _read(path)
     model.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(STRATEGY)})
 
 
@@ -61,9 +62,26 @@ def save_head(path: Path, weight: Tensor, bias: Tensor, stack: Stack) -> None:
 
 
 def load_head(path: Path, stack: Stack) -> tuple[Tensor, Tensor]:
-    tensors = load_file(path)
+    tensors = _read(path)
     _load_strategies(tensors, stack)
     return tensors["head.weight"], tensors["head.bias"]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Tensors by name. Raises: `ConfigError` RS-R44b where the file was damaged since it was written."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as cause:
+        raise ConfigError(
+            Problem(
+                code="RS-R44b",
+                level="error",
+                file=str(path),
+                found=f"the weights cannot be read ({str(cause).splitlines()[0][:120]})",
+                why="the file was damaged or cut short after training wrote it",
+                remedy=f"put it back from a copy, or remove {path.parent} and run `raresight train` again",
+            )
+        ) from cause
 
 
 def _save(path: Path, tensors: Mapping[str, Tensor], stack: Stack) -> None:
@@ -92,7 +110,7 @@ def save_labels(path: Path, target: Tensor, mask: Tensor) -> None:
 
 
 def load_labels(path: Path) -> tuple[Tensor, Tensor]:
-    tensors = load_file(path)
+    tensors = _read(path)
     return tensors["target"], tensors["mask"]
 
 
