@@ -27,6 +27,6 @@ def test_a_file_cut_short_is_named_with_what_to_do(tmp_path):
         lambda: load_head(weights, stack),
         lambda: load_labels(labels),
     ):
-        with pytest.raises(ConfigError, match="RS-R44b.*cannot be read") as caught:
+        with pytest.raises(ConfigError, match=r"RS-R44b.*cannot be read") as caught:
             read()
         assert "seed-0" in str(caught.value) and "raresight train" in str(caught.value)
