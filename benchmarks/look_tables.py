@@ -45,12 +45,15 @@ def look_table(found: Found, title: str, lines: Sequence[str]) -> str:
         said += _by_class(found, "alignment", wanted)
         skill = _by_class(found, "alignment", wanted | {"metric": "mass_skill"})
         said += ["", "Over the prior:", "", *skill] if skill else []
+    if methods:
+        wanted = {"metric": "no_evidence", "method": methods[0], "cases": "all"}
+        said += ["", "### Share of maps without any evidence", "", *_by_class(found, "alignment", wanted)]
     for cases in ("found", "missed"):
         wanted = {"metric": "mass_corrected", "method": methods[0], "cases": cases} if methods else {}
         said += ["", f"### Alignment where the finding was {cases}", "", *_by_class(found, "alignment", wanted)]
     said += ["", "## Figures of whole networks", "", *_whole(found), "", "## Between networks", "", *_between(found)]
     if found["limits"]:
-        said += ["", "## Limits", "", *[f"- {limit[0].upper()}{limit[1:]}." for limit in found["limits"]]]
+        said += ["", "## Limits", "", *[f"- {limit[0].upper()}{limit[1:].rstrip('.')}." for limit in found["limits"]]]
     return "\n".join(said) + "\n"
 
 

@@ -78,11 +78,33 @@ def row(**given: Any) -> Row:
     return KEYS | {key: _plain(value) for key, value in given.items()}
 
 
+# What a number can be: resamples that are stretched for few seeds, and Student's t, know nothing of it.
+INFINITE = math.inf
+SHARES = ("hit", "iou", "mass", "iobb", "rank", "pixel_ap", "ehr", "no_evidence", "auroc", "auprc")
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(SHARES, (0.0, 1.0)),
+    **dict.fromkeys(("best_normalised", "best_unit_auroc", "probe_ap", "detecting", "dead"), (0.0, 1.0)),
+    **dict.fromkeys(("cka", "map_spearman", "unit_match", "unit_match_unseen"), (-1.0, 1.0)),
+    **dict.fromkeys(("minority_collapse", "minority_means"), (-1.0, 1.0)),
+    **dict.fromkeys(("nc1", "nc2_norms", "nc2_angles", "nc3", "head_norm", "feature_norm"), (0.0, INFINITE)),
+    **dict.fromkeys(("nc1_by_chance", "nc1_by_chance_low", "nc2_norms_by_chance"), (0.0, INFINITE)),
+    **dict.fromkeys(("nc2_norms_by_chance_low", "nc2_angles_by_chance_low"), (0.0, INFINITE)),
+    **dict.fromkeys(("nc2_angles_by_chance", "detectors", "detectors_04"), (0.0, INFINITE)),
+    **dict.fromkeys(("detectors_beyond_chance", "units_for_class", "concepts"), (0.0, INFINITE)),
+    "legacy_concept_count": (0.0, INFINITE),
+}
+
+
 def inferred_row(level: Inferred, change: Inferred | None = None, **given: Any) -> Row:
-    """A row from an arm's own figure and, unless the arm is the baseline, from its difference to the baseline."""
+    """A row from an arm's own figure and, unless the arm is the baseline, from its difference to the baseline.
+
+    The interval of the figure itself ends where the figure must (`RANGES`); that of a difference is left as it is.
+    """
+    least, most = RANGES.get(str(given.get("metric")), (-INFINITE, INFINITE))
     rests = level if change is None else change
     said = row(
-        value=level.value, low=level.low, high=level.high, p_level=level.p, spread=rests.spread,
+        value=level.value, low=None if level.low is None else max(level.low, least),
+        high=None if level.high is None else min(level.high, most), p_level=level.p, spread=rests.spread,
         n_images=rests.n_images, n_patients=rests.n_patients, n_seeds=rests.n_seeds, status=rests.status,
         reason=rests.reason, **given,
     )  # fmt: skip
@@ -103,18 +125,6 @@ def adjust(rows: Sequence[Row]) -> None:
             one["p_adjusted"] = adjusted
 
 
-# What a number can be: the ends of Student's t know nothing of it.
-INFINITE = math.inf
-RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("cka", "map_spearman", "unit_match", "unit_match_unseen"), (-1.0, 1.0)),
-    **dict.fromkeys(("minority_collapse", "minority_means"), (-1.0, 1.0)),
-    **dict.fromkeys(("best_normalised", "best_unit_auroc", "probe_ap", "detecting", "dead"), (0.0, 1.0)),
-    **dict.fromkeys(("nc1", "nc2_norms", "nc2_angles", "nc3", "head_norm", "feature_norm"), (0.0, INFINITE)),
-    **dict.fromkeys(("detectors_beyond_chance", "units_for_class", "concepts"), (0.0, INFINITE)),
-    **dict.fromkeys(("detectors_04", "legacy_concept_count"), (0.0, INFINITE)),
-}
-
-
 def fact_rows(
     table: str,
     facts: pd.DataFrame,
@@ -128,8 +138,7 @@ def fact_rows(
     `facts` has `arm seed metric value` and, where they apply, `class band layer method other other_layer n_images
     n_patients reason`: one line a network and number, `value` NaN or None with a `reason` where there is none. Each row
     is the mean over seeds and, for every arm but the baseline, its difference to the baseline's, with Student's t over
-    seeds alone (`paired.over_seeds_alone`), ending where the number itself must (`RANGES`): nothing is said there about
-    other patients. A number that some seed lacks
+    seeds alone (`paired.over_seeds_alone`): nothing is said there about other patients. A number that some seed lacks
     has no row with a value. `p_adjusted` is Holm's over all rows of the table (family `seeds only: <table>`). Without
     `baseline` (T6) there are no differences.
     """
@@ -158,9 +167,6 @@ def fact_rows(
                 table=table, arm=arm, baseline=baseline, greyed=arm in (greyed or {}), **of,
                 family=f"seeds only: {table}" if theirs is not None else "",
             )  # fmt: skip
-            least, most = RANGES.get(str(of["metric"]), (-INFINITE, INFINITE))
-            if said["low"] is not None:
-                said["low"], said["high"] = max(said["low"], least), min(said["high"], most)
             if said["value"] is None:
                 said["reason"] = next((str(r) for r in mine["reason"] if isinstance(r, str) and r), said["reason"])
             for column in ("n_images", "n_patients"):

@@ -17,7 +17,7 @@ TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
 KINDS = (*METHODS, "cam", "integrated_gradients", "occlusion")  # the last two on the image itself, by Captum
 PICTURED = "the page holds pictures of patients: pass it on as you would pass on the pictures (or --no-pictures)"
-VERSION = 3  # of the measurements: counts up when what they mean changes
+VERSION = 4  # of the measurements: counts up when what they mean changes
 
 
 def explain(
