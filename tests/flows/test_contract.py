@@ -18,7 +18,7 @@ from tests.flows.conftest import Cli, write_study
 COMMANDS = (
     *("demo", "init", "run", "score", "report"),
     *("status", "check", "audit", "advise", "split", "train", "tune", "evaluate", "compare", "sweep"),
-    *("freeze", "predict", "validate", "monitor", "list", "doctor"),
+    *("explain", "freeze", "predict", "validate", "monitor", "list", "doctor"),
 )
 OPTIONS = {
     "demo": ["--out"],
@@ -39,6 +39,7 @@ OPTIONS = {
     "sweep": [
         *("--class", "--prevalence", "--arms", "--seeds", "--open-test", "--yes", "--reuse-test", "--reason", "--json"),
     ],
+    "explain": ["--arm", "--seed", "--part", "--tasks", "--method", "--layers", "--no-pictures", "--json"],
     "score": [
         *("--val", "--thresholds", "--baseline", "--map", "--train-prior", "--group", "--costs", "--out", "--json"),
         *("--scores", "--one-image-per-patient"),
@@ -50,7 +51,7 @@ OPTIONS = {
     "list": ["--json"],
     "doctor": ["--json"],
 }
-LATER = ("explain", "export")
+LATER = ("export",)
 
 
 @pytest.fixture(scope="module")

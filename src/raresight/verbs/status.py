@@ -20,8 +20,6 @@ from raresight.verbs.opened import OpenStudy, stamp, stamped
 from raresight.verbs.split import is_current as split_is_current
 from raresight.verbs.tune import is_tuned
 
-OPTIONAL = "not needed for the report"
-
 
 @dataclass(frozen=True)
 class Step:
@@ -36,7 +34,7 @@ class Step:
 def status(study: OpenStudy) -> dict[str, Any]:
     """Every step of the line with its state, `next`: the command that brings the study forward, `speed` of each arm."""
     steps = list(_steps(study))
-    pending = next((step for step in steps if step.state != "done" and step.why != OPTIONAL), None)
+    pending = next((step for step in steps if step.state != "done"), None)
     following = pending.command if pending else ""
     if not pending and study.config.data.images and not openings(study.folder.ledger):
         frozen = any(study.folder.bundles.glob(f"*/{FACTS}"))
@@ -119,7 +117,13 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
     yield _step("compare", has, fresh, "arms or predictions changed", f"raresight compare {here}")
     has = folder.report.exists()
     behind = [run.done_marker for run in done]
-    shown = [folder.compare, folder.choices, folder.augment_audit, *folder.sweeps.glob("*/sweep.json")]
+    shown = [
+        folder.compare,
+        folder.choices,
+        folder.augment_audit,
+        folder.explained,
+        *folder.sweeps.glob("*/sweep.json"),
+    ]
     behind += [path for path in shown if path.exists()]
     newest = has and folder.report.stat().st_mtime >= max(path.stat().st_mtime for path in behind)
     yield from _bundles(study)
@@ -128,15 +132,13 @@ def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
 
 
 def _explained(study: OpenStudy) -> Iterator[Step]:
-    """A look into the networks that was taken and is out of date; one that was never taken is nobody's next step."""
-    command = f"raresight explain {study.folder.path}"
+    """Whether a look into the networks is still current; one that was never taken is nobody's next step."""
     if not study.folder.explained.exists():
-        yield Step("explain", "missing", OPTIONAL, command)
         return
     from raresight.verbs.explain import is_explained
 
     fresh, why = is_explained(study)
-    yield _step("explain", True, fresh, why, command)
+    yield _step("explain", True, fresh, why, f"raresight explain {study.folder.path}")
 
 
 def _bundles(study: OpenStudy) -> Iterator[Step]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.ticker import MaxNLocator
 
 from raresight.report.figures.look_style import (
@@ -143,10 +143,11 @@ def _legend(axes: Axes, look: Look, places: dict[str, dict[str, Place]]) -> None
         axes.text(0.09, y, told, transform=axes.transAxes, fontsize=7, va="center", color=INK)
     if len({look.count(name) for name in look.classes}) > 1:
         inset = axes.inset_axes((0.04, 0.09, 0.7, 0.035))
-        bar = axes.figure.colorbar(
-            ScalarMappable(rarity_norm(look), rarity_scale()), cax=inset, orientation="horizontal"
-        )
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        norm, scale = rarity_norm(look), rarity_scale()
+        edges = np.geomspace(norm.vmin or 1, norm.vmax or 1, 33)  # drawn as lines: no picture stands in the page
+        inset.barh(0, np.diff(edges), left=edges[:-1], color=scale(norm(np.sqrt(edges[:-1] * edges[1:]))), height=1)
+        inset.set(xscale="log", xlim=(edges[0], edges[-1]), yticks=[])
+        inset.spines[:].set_visible(False)
         inset.tick_params(labelsize=6.5, length=0)
         ends = [look.count(look.classes[0]), look.count(look.classes[-1])]
         inset.set_xticks(ends, [f"{n:,}" for n in ends])
