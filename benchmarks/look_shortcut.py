@@ -129,17 +129,21 @@ def look_at(
     patients = table["patient_id"].to_numpy()[rows]
     probe = ProbeSet(x[rows].numpy(), labels, patients, CLASSES, regions=lesions, part="test")
     counts = {name: int((y[torch.from_numpy(train)] == k).sum()) for k, name in enumerate(CLASSES)}
-    look = raresight.look(
-        arms=models,
-        probe=probe,
-        counts=counts,
-        kind="exclusive",
-        cache=given.study / "look",
-        progress=Terminal(),
-    )
-    found = look.run().report(given.study / "look")
+    said = []
+    for where, layers in (("the layer that alignment chose", "auto"), ("the last stage", ["0"])):
+        out = given.study / f"look-{where.split()[-1]}"
+        look = raresight.look(
+            arms=models,
+            probe=probe,
+            counts=counts,
+            kind="exclusive",
+            layers=layers,
+            cache=out,
+            progress=Terminal(),
+        )
+        said.append(look_table(look.run().report(out), f"A planted shortcut, looked into at {where}", LINES))
     if given.table:
-        write_text(given.table, look_table(found, "A planted shortcut, looked into", LINES))
+        write_text(given.table, "\n".join(said))
 
 
 if __name__ == "__main__":
