@@ -8,14 +8,13 @@ and walked down for a whole block of resamples.
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from collections.abc import Iterator
 from functools import cache
 from types import ModuleType
 
 import numpy as np
 
+from raresight.core.inner_loops import inner_loops
 from raresight.core.seeds import numpy_rng
 
 BLOCK = 64
@@ -29,19 +28,13 @@ def kernels() -> ModuleType:
     """
     from raresight.evaluate import lanes_plain
 
-    if os.environ.get("RARESIGHT_LANES") == "plain":
-        return lanes_plain
-    try:
-        from raresight.evaluate import lanes
+    return inner_loops(_compiled, "resampling") or lanes_plain
 
-        lanes.totals(np.ones((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.uint8))
-    except ModuleNotFoundError as cause:
-        if cause.name == "numba":
-            return lanes_plain
-        raise
-    except Exception as cause:
-        warnings.warn(f"numba cannot be used, and resampling takes longer without it: {cause}", stacklevel=2)
-        return lanes_plain
+
+def _compiled() -> ModuleType:
+    from raresight.evaluate import lanes
+
+    lanes.totals(np.ones((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.uint8))
     return lanes
 
 

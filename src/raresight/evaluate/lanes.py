@@ -10,23 +10,14 @@ written, it is compiled anew in each process. `NUMBA_CACHE_DIR` names another pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
+
+from raresight.core.inner_loops import compiled
 
 NAME = "compiled by numba"
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:  # no folder in which compiled code can be kept
-        return numba.njit(function)
-
-
-@_compiled
+@compiled
 def multiplicities(drawn: np.ndarray, n: int) -> np.ndarray:
     """How often each of n patients stands in each row of `drawn` `(B, T)` int32, `(n, B)` uint8.
 
@@ -51,7 +42,7 @@ def multiplicities(drawn: np.ndarray, n: int) -> np.ndarray:
     return turned
 
 
-@_compiled
+@compiled
 def settled(
     weight: np.ndarray,
     drawn: np.ndarray,
@@ -83,7 +74,7 @@ def settled(
     return changed
 
 
-@_compiled
+@compiled
 def totals(cells: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Counts of every resample, `cells @ weight`: `(C, G)` int64 >= 0 with `(G, B)` uint8 gives `(C, B)` int64."""
     n, lanes = cells.shape[0], weight.shape[1]
@@ -115,7 +106,7 @@ def totals(cells: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return sums
 
 
-@_compiled
+@compiled
 def walk(
     hit_at: np.ndarray,
     hit: np.ndarray,

@@ -9,13 +9,13 @@ and unit out (`pruned`) changes no bit.
 
 from __future__ import annotations
 
-import os
-import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
+
+from raresight.core.inner_loops import inner_loops
 
 
 @dataclass(frozen=True)
@@ -139,21 +139,15 @@ def dealt_overlaps(bits: np.ndarray, area: np.ndarray, image: np.ndarray, masks:
 @lru_cache(maxsize=1)
 def kernels() -> ModuleType | None:
     """The compiled loops, or None where numba is absent, broken or unwanted (`RARESIGHT_LANES=plain`)."""
-    if os.environ.get("RARESIGHT_LANES") == "plain":
-        return None
-    try:
-        from raresight.explain import firing_compiled
+    return inner_loops(_compiled, "dissection")
 
-        none = np.zeros((1, 1, 1), dtype=np.uint64)
-        area = np.zeros((1, 1), dtype=np.int32)
-        firing_compiled.overlap(none, area, np.zeros(1, dtype=np.int64), none[0], area)
-    except ModuleNotFoundError as cause:
-        if cause.name == "numba":
-            return None
-        raise
-    except Exception as cause:
-        warnings.warn(f"numba cannot be used, and dissection takes longer without it: {cause}", stacklevel=2)
-        return None
+
+def _compiled() -> ModuleType:
+    from raresight.explain import firing_compiled
+
+    none = np.zeros((1, 1, 1), dtype=np.uint64)
+    area = np.zeros((1, 1), dtype=np.int32)
+    firing_compiled.overlap(none, area, np.zeros(1, dtype=np.int64), none[0], area)
     return firing_compiled
 
 

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:  # no folder in which compiled code can be kept
-        return numba.njit(function)
+from raresight.core.inner_loops import compiled
 
 
-@_compiled
+@compiled
 def _ones(word: np.uint64) -> np.int64:
     """How many bits are set."""
     x = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
@@ -25,7 +16,7 @@ def _ones(word: np.uint64) -> np.int64:
     return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@_compiled
+@compiled
 def fire(
     values: np.ndarray,
     threshold: np.ndarray,
@@ -82,7 +73,7 @@ def fire(
             area[i, u] = counted
 
 
-@_compiled
+@compiled
 def overlap(bits: np.ndarray, area: np.ndarray, row: np.ndarray, masks: np.ndarray, shared: np.ndarray) -> None:
     """Fill `shared` `(R, U)`; see `firing.overlaps`."""
     for r in range(len(row)):
@@ -97,7 +88,7 @@ def overlap(bits: np.ndarray, area: np.ndarray, row: np.ndarray, masks: np.ndarr
             shared[r, u] = counted
 
 
-@_compiled
+@compiled
 def dealt_overlap(bits: np.ndarray, area: np.ndarray, image: np.ndarray, masks: np.ndarray, shared: np.ndarray) -> None:
     """Add up `shared` `(B, U)`; see `firing.dealt_overlaps`."""
     for r in range(len(masks)):
@@ -113,7 +104,7 @@ def dealt_overlap(bits: np.ndarray, area: np.ndarray, image: np.ndarray, masks: 
                 shared[b, u] += counted
 
 
-@_compiled
+@compiled
 def _span(mask: np.ndarray) -> tuple[int, int]:
     """The words between which a mask has bits."""
     first, last = 0, len(mask)

@@ -5,8 +5,6 @@ Each image is made by one thread alone, so the number of threads changes no resu
 
 from __future__ import annotations
 
-import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from types import ModuleType
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raresight.core.inner_loops import inner_loops
 from raresight.strategies.inputs.blur import in_pixels
 from raresight.strategies.inputs.photometric import Light, colour_matrix
 from raresight.strategies.inputs.warp import Warp, matrix
@@ -26,19 +25,13 @@ def loops() -> ModuleType | None:
 
     `RARESIGHT_LANES=plain` does without. Where numba is installed and cannot be used, a warning says why.
     """
-    if os.environ.get("RARESIGHT_LANES") == "plain":
-        return None
-    try:
-        from raresight.strategies.inputs import pixels
+    return inner_loops(_compiled, "augmentation")
 
-        pixels.change(*_least())
-    except ModuleNotFoundError as cause:
-        if cause.name == "numba":
-            return None
-        raise
-    except Exception as cause:
-        warnings.warn(f"numba cannot be used, and augmentation takes longer without it: {cause}", stacklevel=2)
-        return None
+
+def _compiled() -> ModuleType:
+    from raresight.strategies.inputs import pixels
+
+    pixels.change(*_least())
     return pixels
 
 

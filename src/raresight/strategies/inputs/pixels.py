@@ -16,6 +16,8 @@ from typing import Any
 import numba
 import numpy as np
 
+from raresight.core.inner_loops import compiled
+
 # Sums may be taken in another order and products fused with them, which lets the loops become vector instructions.
 _LOOSE = {"contract", "reassoc", "nsz", "arcp", "nnan", "ninf"}
 _LUMA = np.array((0.299, 0.587, 0.114), np.float32)
@@ -25,11 +27,7 @@ _U: Any = np.uint32
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    options: dict[str, Any] = {"nogil": True, "fastmath": _LOOSE, "error_model": "numpy"}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder in which compiled code can be kept
-        return numba.njit(**options)(function)
+    return compiled(function, nogil=True, fastmath=_LOOSE, error_model="numpy")
 
 
 def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
