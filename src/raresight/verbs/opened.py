@@ -54,7 +54,7 @@ class OpenStudy:
     def manifest_path(self) -> Path:
         return self.folder.home / self.config.data.manifest
 
-    @property
+    @cached_property
     def root(self) -> Path:
         """The folder that image paths are relative to."""
         return (self.folder.home / self.config.data.root).resolve()
