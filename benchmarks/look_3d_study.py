@@ -1,11 +1,11 @@
 """Looking into 3D classifiers: python benchmarks/look_3d_study.py DATA STUDY [--table FILE]
 
-Two arms of adrenalmnist3d (a gland of normal shape, or with a mass), each trained with three seeds in a loop of this
-file: cross-entropy, and cross-entropy whose classes weigh as much as each other. Then `raresight.look`: saliency and
-geometry of the volumes, arms side by side. The networks are MONAI's 3D ResNet-10 with 16 to 128 channels, on volumes
-of 32 x 32 x 32 (each voxel the mean of eight). The parts are the data set's own; the first two train and choose, the
-third is looked at. Patients are not identified, so each volume counts as one. Nobody drew where a mass begins; what is
-known is the gland's own shape, so alignment here asks whether a map keeps to the gland at all.
+Two arms of adrenalmnist3d (a gland of normal shape, or with a mass), each trained with three seeds by `look_training`:
+cross-entropy, and cross-entropy whose classes weigh as much as each other. Then `raresight.look`: saliency and geometry
+of the volumes, arms side by side. The networks are MONAI's 3D ResNet-10 with 16 to 128 channels, on volumes of 32 x 32
+x 32 (each voxel the mean of eight). The parts are the data set's own; the first two train and choose, the third is
+looked at. Patients are not identified, so each volume counts as one. Nobody drew where a mass begins; what is known is
+the gland's own shape, so alignment here asks whether a map keeps to the gland at all.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from look_tables import look_table
+from look_training import trained_or_read
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,6 +46,7 @@ def volumes(data: Path, part: str) -> tuple[Tensor, Tensor]:
 
 
 def network(seed: int) -> nn.Module:
+    """A 3D ResNet-10 of at most 128 channels with the random weights of a seed."""
     from monai.networks.nets import ResNet
 
     with torch.random.fork_rng(devices=[]):
@@ -64,40 +66,32 @@ def network(seed: int) -> nn.Module:
 
 
 def trained(arm: str, seed: int, x: Tensor, y: Tensor, steps: int, path: Path) -> nn.Module:
-    """The network of an arm and a seed: from its file, or trained for so many steps and written there.
+    """The network of an arm and a seed; both arms of a seed begin from the same weights and see the same batches.
 
-    Both arms of a seed begin from the same weights and see the same batches, half of them mirrored.
+    Each volume is mirrored along each axis or not, as a coin falls.
     """
-    model = network(seed)
-    if path.exists():
-        model.load_state_dict(torch.load(path, weights_only=True))
-        return model.eval()
-    target = functional.one_hot(y, 2).float()
-    weights = torch.ones(2)
-    if (strategy := ARMS[arm]) is not None:
-        made = strategy()
-        made.fit(Facts("exclusive", ("normal", "mass"), target, torch.ones_like(target)))
-        weights = made.case_weights(torch.eye(2), torch.arange(2), 0).reshape(-1)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-3, total_steps=steps)
-    draws = torch.Generator().manual_seed(1000 + seed)
-    model.train()
-    for step in range(steps):
+
+    def draw(draws: torch.Generator) -> tuple[Tensor, Tensor]:
         rows = torch.randint(len(x), (BATCH,), generator=draws)
         batch = x[rows]
         for axis in (2, 3, 4):
             mirrored = torch.rand(BATCH, generator=draws) < 0.5
             batch[mirrored] = batch[mirrored].flip(axis)
-        loss = functional.cross_entropy(model(batch), y[rows], weight=weights)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step % 50 == 49:
-            print(f"{arm}, seed {seed}: step {step + 1} of {steps}, loss {loss.item():.3f}", flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), path)
-    return model.eval()
+        return batch, y[rows]
+
+    return trained_or_read(
+        network(seed), path, draw, seed=seed, steps=steps, rate=1e-3, weights=weights_of_classes(arm, y)
+    )
+
+
+def weights_of_classes(arm: str, y: Tensor) -> Tensor:
+    """What an image of either class counts in an arm, `(2,)`."""
+    kind = ARMS[arm]
+    if kind is None:
+        return torch.ones(2)
+    strategy, target = kind(), functional.one_hot(y, 2).float()
+    strategy.fit(Facts("exclusive", ("normal", "mass"), target, torch.ones_like(target)))
+    return strategy.case_weights(torch.eye(2), torch.arange(2), 0).reshape(-1)
 
 
 def probe_of(data: Path, part: str) -> ProbeSet:

@@ -10,15 +10,16 @@ be the higher and its gaze the further from the lesion, and the verdict should s
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from look_tables import look_table
+from look_training import trained_or_read
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional
 
 import raresight
 from raresight.core.files import write_text
@@ -41,10 +42,9 @@ ARMS = {"plain": False, "with rulers": True}
 def main() -> None:
     given = arguments()
     drawn = {arm: read(given.study / arm.replace(" ", "-"), rulers, given.patients) for arm, rulers in ARMS.items()}
-    train = drawn["plain"]["table"]["part"].to_numpy() == "train"
-    models = {arm: [trained(arm, seed, drawn[arm], train, given) for seed in SEEDS] for arm in ARMS}
+    models = {arm: [trained(arm, seed, drawn[arm], given) for seed in SEEDS] for arm in ARMS}
     if not given.train_only:
-        look_at(models, drawn["with rulers"], train, given)
+        look_at(models, drawn["with rulers"], given)
 
 
 def arguments() -> argparse.Namespace:
@@ -57,8 +57,21 @@ def arguments() -> argparse.Namespace:
     return asked.parse_args()
 
 
-def read(folder: Path, rulers: bool, patients: int) -> dict[str, object]:
-    """Photographs `(N, 3, 96, 96)`, labels `(N,)`, masks `(N, 96, 96)` and the table, half of the patients to test."""
+@dataclass(frozen=True)
+class Photographs:
+    """N photographs: `x` `(N, 3, 96, 96)` float32 in [0, 1]; `y` `(N,)` int64, the class of each; `masks` `(N, 96, 96)`
+    bool, its lesion; `patient` `(N,)`; `train` `(N,)` bool, whether it is trained on or kept for testing.
+    """
+
+    x: Tensor
+    y: Tensor
+    masks: np.ndarray
+    patient: np.ndarray
+    train: np.ndarray
+
+
+def read(folder: Path, rulers: bool, patients: int) -> Photographs:
+    """The phantom's photographs, drawn where they are not there yet; half of the patients are kept for testing."""
     manifest = folder / "manifest.csv"
     if not manifest.exists():
         make_phantom(folder, n_patients=patients, size=96, seed=6, shortcut=rulers)
@@ -67,11 +80,10 @@ def read(folder: Path, rulers: bool, patients: int) -> dict[str, object]:
     masks = np.stack([np.asarray(Image.open(folder / path)) > 0 for path in table["mask"]])
     who = np.array(sorted(table["patient_id"].unique()))
     np.random.default_rng(6).shuffle(who)
-    testing = set(who[: len(who) // 2])
-    table["part"] = ["test" if patient in testing else "train" for patient in table["patient_id"]]
+    train = ~table["patient_id"].isin(who[: len(who) // 2]).to_numpy()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     y = torch.tensor([CLASSES.index(name) for name in table["label"]])
-    return {"x": x, "y": y, "masks": masks, "table": table}
+    return Photographs(x, y, masks, table["patient_id"].to_numpy(), train)
 
 
 def network(seed: int) -> nn.Module:
@@ -84,51 +96,32 @@ def network(seed: int) -> nn.Module:
         return nn.Sequential(nn.Sequential(*layers), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, len(CLASSES)))
 
 
-def trained(arm: str, seed: int, drawn: dict[str, object], train: np.ndarray, given: argparse.Namespace) -> nn.Module:
-    """The network of an arm and a seed; both arms of a seed begin from the same weights and see the same lesions."""
-    path = given.study / "weights" / f"{arm.replace(' ', '-')}-{seed}.pt"
-    model = network(seed)
-    if path.exists():
-        model.load_state_dict(torch.load(path, weights_only=True))
-        return model.eval()
-    x, y = drawn["x"], drawn["y"]
-    assert isinstance(x, Tensor) and isinstance(y, Tensor)
-    rows = torch.from_numpy(np.flatnonzero(train))
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=given.steps)
-    draws = torch.Generator().manual_seed(1000 + seed)
-    model.train()
-    for step in range(given.steps):
+def trained(arm: str, seed: int, drawn: Photographs, given: argparse.Namespace) -> nn.Module:
+    """The network of an arm and a seed; both arms of a seed begin from the same weights and see the same lesions.
+
+    Each batch is mirrored along each axis or not, as a coin falls.
+    """
+    rows = torch.from_numpy(np.flatnonzero(drawn.train))
+
+    def draw(draws: torch.Generator) -> tuple[Tensor, Tensor]:
         some = rows[torch.randint(len(rows), (BATCH,), generator=draws)]
-        batch = x[some]
+        batch = drawn.x[some]
         for axis in (2, 3):
             if torch.rand((), generator=draws) < 0.5:
                 batch = batch.flip(axis)
-        loss = functional.cross_entropy(model(batch), y[some])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step % 100 == 99:
-            print(f"{arm}, seed {seed}: step {step + 1} of {given.steps}, loss {loss.item():.3f}", flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), path)
-    return model.eval()
+        return batch, drawn.y[some]
+
+    path = given.study / "weights" / f"{arm.replace(' ', '-')}-{seed}.pt"
+    return trained_or_read(network(seed), path, draw, seed=seed, steps=given.steps, rate=2e-3)
 
 
-def look_at(
-    models: dict[str, list[nn.Module]], drawn: dict[str, object], train: np.ndarray, given: argparse.Namespace
-) -> None:
+def look_at(models: dict[str, list[nn.Module]], drawn: Photographs, given: argparse.Namespace) -> None:
     """Photographs with rulers, of patients that no network has seen; cuts are chosen across halves of them."""
-    rows = np.flatnonzero(~train)
-    x, y, masks, table = drawn["x"], drawn["y"], drawn["masks"], drawn["table"]
-    assert isinstance(x, Tensor) and isinstance(y, Tensor)
-    assert isinstance(masks, np.ndarray) and isinstance(table, pd.DataFrame)
+    rows, y = np.flatnonzero(~drawn.train), drawn.y.numpy()
     labels = np.eye(len(CLASSES))[y[rows]]
-    lesions = Regions.of(np.arange(len(rows)), y[rows].tolist(), masks[rows])
-    patients = table["patient_id"].to_numpy()[rows]
-    probe = ProbeSet(x[rows].numpy(), labels, patients, CLASSES, regions=lesions, part="test")
-    counts = {name: int((y[torch.from_numpy(train)] == k).sum()) for k, name in enumerate(CLASSES)}
+    lesions = Regions.of(np.arange(len(rows)), y[rows].tolist(), drawn.masks[rows])
+    probe = ProbeSet(drawn.x[rows].numpy(), labels, drawn.patient[rows], CLASSES, regions=lesions, part="test")
+    counts = {name: int((y[drawn.train] == k).sum()) for k, name in enumerate(CLASSES)}
     said = []
     for where, layers in (("the layer that alignment chose", "auto"), ("the last stage", ["0"])):
         out = given.study / f"look-{where.split()[-1]}"
