@@ -9,17 +9,16 @@ is no figure here, with that reason; `dprime.py` has what can be said of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from raresight.core.seeds import numpy_rng
 from raresight.explain.cka import one_per_patient
+from raresight.explain.class_means import SAME, ClassMeans
 from raresight.explain.measured import Measured, listed
 
-# Features are float32: means that differ by less than this share of the features' size do not differ.
-SAME = 1e-6
 OCCURRING_TOGETHER = (
     "labels can occur together: neural collapse is a theory of exclusive labels and does not transfer to these under "
     "imbalance"
@@ -32,11 +31,12 @@ class Collapse:
     """What `collapse` found; each figure with what it rests on, or why there is none.
 
     `nc1` variation within classes against that between them, 0 when collapsed. `nc2_norms` how much the means' lengths
-    vary, `nc2_angles` how far their angles are from a simplex's, `nc3` how far the head's rows are from the means: 0
-    for a simplex. `minority_rows` and `minority_means`: the mean cosine among the tail's rows and means, -1/(K-1) for a
-    simplex, 1 when they have merged. `variability` and `variability_debiased` `(K, K)`: within-class spread against the
-    distance of two means, NaN where a class has under 2 images, or where the debiased distance is not positive.
-    `reasons` `(K,)`: why a class is left out, or "".
+    vary, `nc2_angles` how far the cosines of their angles are from a simplex's, `nc3` how far the head's rows are from
+    the means: 0 for a simplex. `minority_rows` and `minority_means`: the mean cosine over pairs of the rare classes'
+    rows, and means: -1/(K-1) for a simplex, 1 when they have merged. `variability` and `variability_debiased` `(K, K)`:
+    within-class spread against the squared distance of two means; NaN on the diagonal, where a class has under 2
+    images, and where means coincide or the debiased distance is not positive. `reasons` `(K,)`: why a class is left out
+    of these two, or "".
     """
 
     nc1: Measured
@@ -59,7 +59,7 @@ class Collapse:
 def exclusive_in_fact(labels: np.ndarray) -> bool:
     """Whether every image has exactly one finding and is known not to have the others: `labels` `(N, K)`, K > 1.
 
-    Images of which nothing is known are left out; with none left, False.
+    Labels are 0, 1 or NaN. Images of which nothing is known are left out; with none left, or one class, False.
     """
     known = labels[~np.isnan(labels).all(axis=1)]
     return bool(len(known) and labels.shape[1] > 1 and not np.isnan(known).any() and (known.sum(axis=1) == 1).all())
@@ -77,19 +77,21 @@ def collapse(
 ) -> Collapse:
     """Neural and minority collapse of one network on one probe.
 
-    Equation: with μ_k the mean of class k's features, μ = Σμ_k/K, S_k the class's covariance (over n_k - 1),
-    Σ_W = ΣS_k/K, Σ_B = Σ(μ_k-μ)(μ_k-μ)ᵀ/K and M's columns μ_k - μ:
+    Equation: with μ_k the mean of class k's features, μ = Σμ_k/K, S_k the class's covariance (over n_k - 1), Σ_W the
+    mean of S_k over the classes with two images or more, Σ_B = Σ(μ_k-μ)(μ_k-μ)ᵀ/K, M's columns μ_k - μ and the head W:
     NC1 = tr(Σ_W Σ_B⁺)/K; NC2 = std/mean of ‖μ_k-μ‖, and mean |cos(μ_k-μ, μ_l-μ) + 1/(K-1)| over pairs;
-    NC3 = ‖W/‖W‖ - Mᵀ/‖M‖‖; pairwise variability (σ_k²+σ_l²)/(2‖μ_k-μ_l‖²), σ_k² = tr S_k, and debiased, where the
-    distance loses what the means' own noise adds to it, σ_k²/n_k + σ_l²/n_l.
+    NC3 = ‖W/‖W‖ - Mᵀ/‖M‖‖ (Frobenius); minority collapse, mean cos(w_k, w_l) and mean cos(μ_k-μ, μ_l-μ) over pairs of
+    the tail; pairwise variability (σ_k²+σ_l²)/(2‖μ_k-μ_l‖²), σ_k² = tr S_k, and debiased, where the squared distance
+    loses what the means' own noise adds to it, σ_k²/n_k + σ_l²/n_l.
     Classes count alike, whatever their share of the probe, so a probe's prevalence moves nothing but noise.
 
     Noise looks like a simplex too: means of few images in many dimensions stand at nearly equal angles by chance. Read
     NC1 and NC2 beside `by_chance`, and compare networks on the same images alone.
 
-    Shapes: `features` `(N, F)` penultimate, `labels` `(N, K)` of 0, 1 or NaN, `kind` `exclusive` or `independent`,
-    `rows` the head's weights `(K, F)`, `tail` `(K,)` bool, `patients` `(N,)`: with these, one image of each patient
-    and class counts, drawn with a seed from `names`, for images of one patient are alike and would look collapsed.
+    Shapes: `features` `(N, F)` what the head is given, `labels` `(N, K)` of 0, 1 or NaN (unknown), `kind` `exclusive`
+    or `independent`, `rows` the head's weights `(K, F)`, `tail` `(K,)` bool, the rare classes, `patients` `(N,)`: with
+    these, one image of each patient and class counts, drawn with a seed from `names`, for images of one patient are
+    alike and would look collapsed. Images without a 1 are left out.
     Ranges: NC1, NC3, spreads >= 0; cosines in [-1, 1]; no units.
     Absent class: named in `reasons`, NaN in the pairs. K is then the number of classes present (a simplex without some
     corners is a simplex about its own centre), and the figures say so; NC3 needs every class. Labels that occur
@@ -119,7 +121,7 @@ def collapse(
         n_patients = int(who.max()) + 1 if len(who) else 0
         kept = one_per_patient(who * n_classes + of, "collapse", *names)
         where, of = where[kept], of[kept]
-    means = _Means.of_images(np.asarray(features, dtype=np.float64)[where], of, n_classes)
+    means = ClassMeans.of_images(np.asarray(features, dtype=np.float64)[where], of, n_classes)
     absent = np.flatnonzero(means.n == 0)
     if len(absent):
         left_out = f"without class {listed(int(k) for k in absent)} (counted from 0), of which there is no image"
@@ -132,7 +134,7 @@ def collapse(
         *_nc2(means, say),
         _nc3(means, rows, say),
         _merged(rows, tail, say, "row"),
-        _merged(_corners(means), tail, say, "mean"),
+        _merged(means.corners, tail, say, "mean"),
         pairs,
         debiased,
         reasons,
@@ -150,9 +152,10 @@ def by_chance(
 ) -> dict[str, tuple[float, float, float]]:
     """What `collapse` says of the same features when labels are shuffled among images: the yardstick of its figures.
 
-    Shapes and `given` as `collapse`, without `rows`. Name of a figure -> 5th percentile, mean and 95th percentile over
-    `draws` seeded shuffles; figures without a value are left out.
-    Absent class: as in `collapse`. Source: ours.
+    Shapes, ranges and `given` as in `collapse`; `rows` need not be given, as no shuffle moves the head. Returns name of
+    a figure -> its 5th percentile, mean and 95th percentile over `draws` shuffles, drawn with seeds from `names`, those
+    in which it has no value left out; a figure that never has one is not named.
+    Absent class, Raises: as in `collapse`. Source: ours.
     """
     found: dict[str, list[float]] = {}
     for draw in range(draws):
@@ -180,41 +183,6 @@ class _Say:
         return Measured(None, self.n_images, self.n_patients, reason)
 
 
-@dataclass(frozen=True)
-class _Means:
-    """`n` `(K,)` images, `mean` `(K, F)` (NaN where absent), `left` `(N, F)` features about their class's mean."""
-
-    n: np.ndarray
-    mean: np.ndarray
-    left: np.ndarray
-    of: np.ndarray
-    size: float
-    spread: np.ndarray = field(repr=False)
-
-    @classmethod
-    def of_images(cls, x: np.ndarray, of: np.ndarray, n_classes: int) -> _Means:
-        n = np.bincount(of, minlength=n_classes)
-        member = (of[None, :] == np.arange(n_classes)[:, None]).astype(np.float64)
-        sums = member @ x
-        mean = np.full_like(sums, np.nan)
-        np.divide(sums, n[:, None], out=mean, where=n[:, None] > 0)
-        left = x - mean[of]
-        spread = np.full(n_classes, np.nan)
-        np.divide(member @ np.square(left).sum(axis=1), n - 1, out=spread, where=n > 1)
-        size = float(np.sqrt(np.square(x).sum(axis=1).mean())) if len(x) else 0.0
-        return cls(n, mean, left, of, size, spread)
-
-    @property
-    def present(self) -> np.ndarray:
-        return np.flatnonzero(self.n > 0)
-
-    @property
-    def about_centre(self) -> np.ndarray:
-        """μ_k - μ of the classes present, `(K', F)`."""
-        there = self.mean[self.present]
-        return there - there.mean(axis=0)
-
-
 def _inapplicable(features: np.ndarray, labels: np.ndarray, kind: str) -> str:
     if kind == "independent" and not exclusive_in_fact(labels):
         return OCCURRING_TOGETHER
@@ -226,12 +194,8 @@ def _inapplicable(features: np.ndarray, labels: np.ndarray, kind: str) -> str:
     return "" if n_present > 1 else f"{n_present} of the classes has images: collapse compares at least two"
 
 
-def _apart(means: _Means) -> bool:
-    return bool(np.sqrt(np.square(means.about_centre).sum(axis=1)).max() > SAME * means.size)
-
-
-def _nc1(means: _Means, say: _Say) -> Measured:
-    if not _apart(means):
+def _nc1(means: ClassMeans, say: _Say) -> Measured:
+    if not means.differ:
         return say.none("the classes' means coincide: there is nothing that classes could collapse onto")
     varied = means.n > 1
     if not varied.any():
@@ -244,10 +208,9 @@ def _nc1(means: _Means, say: _Say) -> Measured:
     return say.value((within @ share) / varied.sum() / n_present)
 
 
-def _nc2(means: _Means, say: _Say) -> tuple[Measured, Measured]:
-    about = means.about_centre
-    norm = np.sqrt(np.square(about).sum(axis=1))
-    if not (norm > SAME * means.size).all():
+def _nc2(means: ClassMeans, say: _Say) -> tuple[Measured, Measured]:
+    about, norm = means.about_centre, means.length
+    if not (norm > means.least).all():
         none = say.none("a class's mean is the centre of all means: it has no direction")
         return none, none
     cosine = (about / norm[:, None]) @ (about / norm[:, None]).T
@@ -255,25 +218,16 @@ def _nc2(means: _Means, say: _Say) -> tuple[Measured, Measured]:
     return say.value(norm.std() / norm.mean()), say.value(np.abs(cosine[upper] + 1 / (len(about) - 1)).mean())
 
 
-def _nc3(means: _Means, rows: np.ndarray | None, say: _Say) -> Measured:
+def _nc3(means: ClassMeans, rows: np.ndarray | None, say: _Say) -> Measured:
     if rows is None:
         return say.none("no linear head was given")
     if len(means.present) < len(means.n):
         return say.none("a class has no image: its row of the head cannot be compared with its mean")
-    if not _apart(means) or not np.any(rows):
+    if not means.differ or not np.any(rows):
         return say.none("the head's rows, or the classes' means, are all the same point")
     rows = np.asarray(rows, dtype=np.float64)
     about = means.about_centre
     return say.value(float(np.linalg.norm(rows / np.linalg.norm(rows) - about / np.linalg.norm(about))))
-
-
-def _corners(means: _Means) -> np.ndarray:
-    """μ_k - μ `(K, F)`, NaN for absent classes and 0 for means that are the centre."""
-    out = np.full_like(means.mean, np.nan)
-    about = means.about_centre
-    apart = np.sqrt(np.square(about).sum(axis=1)) > SAME * means.size
-    out[means.present] = about * apart[:, None]
-    return out
 
 
 def _merged(rows: np.ndarray | None, tail: np.ndarray | None, say: _Say, what: str) -> Measured:
@@ -291,7 +245,7 @@ def _merged(rows: np.ndarray | None, tail: np.ndarray | None, say: _Say, what: s
     return say.value(np.clip(np.mean(cosines), -1.0, 1.0))
 
 
-def _variability(means: _Means) -> tuple[np.ndarray, np.ndarray]:
+def _variability(means: ClassMeans) -> tuple[np.ndarray, np.ndarray]:
     n_classes = len(means.n)
     plain, debiased = np.full((2, n_classes, n_classes), np.nan)
     usable = np.flatnonzero(means.n > 1)
@@ -299,9 +253,8 @@ def _variability(means: _Means) -> tuple[np.ndarray, np.ndarray]:
         distance = float(np.square(means.mean[k] - means.mean[m]).sum())
         spread = means.spread[k] + means.spread[m]
         honest = distance - means.spread[k] / means.n[k] - means.spread[m] / means.n[m]
-        floor = (SAME * means.size) ** 2
-        if distance > floor:
+        if distance > means.least**2:
             plain[k, m] = plain[m, k] = spread / (2 * distance)
-        if honest > floor:
+        if honest > means.least**2:
             debiased[k, m] = debiased[m, k] = spread / (2 * honest)
     return plain, debiased
