@@ -26,22 +26,25 @@ def pick_cases(
 ) -> list[dict[str, Any]]:
     """One case of each class for each rule that it has a case for, in the order of `classes` and `RULES`.
 
-    With a_m(i) the measure of image i in arm m and b the baseline: *median*, the i whose a_b lies nearest to the
-    median of a_b; *largest gain* and *largest loss*, the largest and smallest a_m(i) - a_b(i) over i and the arms m
-    that are not greyed; *disagreement*, the largest max_m a_m(i) - min_m a_m(i); *found* and *missed*, one of the
-    images that the baseline found, and missed, drawn with `names`. Gains are positive and losses negative, or there is
-    none.
+    Equation: with a_m(i) the measure of image i in arm m, b the baseline, and m among the arms that are not greyed:
+    *median*, the i whose a_b(i) lies nearest to the median of a_b; *largest gain* and *largest loss*, the largest and
+    the smallest a_m(i) - a_b(i) over i and m, and none that is not above, or below, 0; *disagreement*, the largest
+    max_m a_m(i) - min_m a_m(i) above 0, the baseline among the m; *found* and *missed*, one of the images that the
+    baseline found, and missed, drawn by lot. A case is picked once in a class, and so is a patient while others are
+    left: then the next best for the rule stands in, and `why` says that it does. Ties are settled by lot too, whatever
+    the order of rows.
 
     Shapes: `rows` has one row an (arm, seed, class, case): columns arm, seed, class, case, patient, logit, found (True,
     False, or NaN where no threshold is known) and `measure`. Only the rows of `seed` count (the lowest if None), as
-    its maps are those that are shown. Returns dicts of `name` (`melanoma-1`, a pseudonym), `case`, `patient`, `class`,
-    `seed`, `rule`, `why` (a sentence), and `arms`: arm -> `logit`, `alignment`, `found` (None where unknown).
-    Ranges: any finite measure; an image that one of the compared arms has no figure for is not picked.
-    Ties: the order of a draw from `names` decides, so equal rows give equal cases whatever their order.
-    Absent class: a class without a row has no case. Where no row has the measure (nobody drew a region), the logit
-    takes its place and `why` says so. A patient is shown once in a class, unless only one is left.
-
-    Source: interpretability.md, section 5 (F2); no published procedure known to us.
+    its maps are those that are shown; lots are drawn with it and `names`. Returns dicts of `name` (`melanoma-1`, a
+    pseudonym), `case`, `patient`, `class`, `seed`, `rule`, `why` (in words), and `arms`: arm -> `logit`, `alignment`
+    (the measure) and `found`, each None where unknown.
+    Ranges: any finite measure, the larger the better; an image without a figure in the baseline, or in an arm that is
+    not greyed, is not picked.
+    Absent class: a class without a row has no case. Where no row of a class has the measure (nobody drew a region), the
+    logit takes its place and `why` says so.
+    Raises: `KeyError` where the baseline is not one of `arms`.
+    Source: ours; no published procedure is known to us.
     """
     greyed = set(greyed)
     seed = int(rows["seed"].min()) if seed is None and len(rows) else seed
@@ -80,8 +83,8 @@ def _of_class(
         left = [(case, why) for case, why in ranked if str(case) not in used]
         fresh = [(case, why) for case, why in left if str(patient[case]) not in seen]
         for case, why in (fresh or left)[:1]:
-            passed_over = ranked.index((case, why))
-            ordinal = "" if not passed_over else f"; {passed_over} nearer to the rule stand under other rules"
+            nearer = [str(other) for other, _ in ranked[: ranked.index((case, why))]]
+            by_lot = rule in ("found", "missed")
             picked.append(
                 {
                     "name": f"{class_}-{len(picked) + 1}",
@@ -90,11 +93,19 @@ def _of_class(
                     "class": class_,
                     "seed": seed,
                     "rule": rule,
-                    "why": why + (ordinal if rule not in ("found", "missed") else ""),
+                    "why": why if by_lot else why + _passed_over(nearer, used),
                     "arms": _said(rows[rows["case"] == case], arms, measure),
                 }
             )
     return picked
+
+
+def _passed_over(nearer: Sequence[str], used: set[str]) -> str:
+    """Why none of these cases was picked, though the rule would have had them rather; nothing where there is none."""
+    if not nearer:
+        return ""
+    said = f"; {len(nearer)} nearer to the rule stand under other rules"
+    return said if used.issuperset(nearer) else f"{said}, or their patients do"
 
 
 def _ranked(
@@ -109,39 +120,28 @@ def _ranked(
     yield "median", [(case, f"nearest to {baseline}'s median {called}, {middle:.2f}") for case in order]
     if others:
         gains = wide[list(others)].astype(float).sub(base, axis=0)
-        best, worst = gains.max(axis=1), gains.min(axis=1)
-        up, down = gains.idxmax(axis=1), gains.idxmin(axis=1)
-        yield (
-            "largest gain",
-            [
-                (case, f"{called} {best[case]:+.2f}, {up[case]} against {baseline}")
-                for case in best.sort_values(ascending=False, kind="stable").index
-                if best[case] > 0
-            ],
-        )
-        yield (
-            "largest loss",
-            [
-                (case, f"{called} {worst[case]:+.2f}, {down[case]} against {baseline}".replace("-", "−"))
-                for case in worst.sort_values(kind="stable").index
-                if worst[case] < 0
-            ],
-        )
+        gain, up = gains.max(axis=1), gains.idxmax(axis=1)
+        loss, down = -gains.min(axis=1), gains.idxmin(axis=1)
+        yield "largest gain", [(i, f"{called} +{gain[i]:.2f}, {up[i]} against {baseline}") for i in _above_zero(gain)]
+        yield "largest loss", [(i, f"{called} −{loss[i]:.2f}, {down[i]} against {baseline}") for i in _above_zero(loss)]
         every = wide[[baseline, *others]].astype(float)
-        spread = every.max(axis=1) - every.min(axis=1)
-        high, low = every.idxmax(axis=1), every.idxmin(axis=1)
+        apart, high, low = every.max(axis=1) - every.min(axis=1), every.idxmax(axis=1), every.idxmin(axis=1)
         yield (
             "disagreement",
             [
-                (case, f"arms lie {spread[case]:.2f} apart in {called}: {high[case]} highest, {low[case]} lowest")
-                for case in spread.sort_values(ascending=False, kind="stable").index
-                if spread[case] > 0
+                (i, f"arms lie {apart[i]:.2f} apart in {called}: {high[i]} highest, {low[i]} lowest")
+                for i in _above_zero(apart)
             ],
         )
     said = rows[rows["arm"] == baseline].set_index("case")["found"] if "found" in rows else pd.Series(dtype=object)
     for rule, wanted in (("found", True), ("missed", False)):
         cases = [case for case in wide.index if case in said.index and _truth(said[case]) is wanted]
         yield rule, [(case, f"drawn from the {len(cases)} that {baseline} {rule}") for case in cases]
+
+
+def _above_zero(values: pd.Series) -> pd.Index:
+    """The cases with a value above 0, the largest first; equal ones keep their order."""
+    return values[values > 0].sort_values(ascending=False, kind="stable").index
 
 
 def _truth(value: Any) -> bool | None:
