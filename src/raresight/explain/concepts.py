@@ -18,8 +18,8 @@ class Concepts:
     """C sets of pixels over N images: one for each class, and `any`, their union, where there are several classes.
 
     `row`, `concept` `(R,)` int64 are the image and the concept of R masks, sorted by image; `bits` `(R, words)` uint64
-    their pixels on `grid`, `pixels` `(R,)` int64 how many. `known` `(N, C)` bool says in which images the concept's
-    pixels are known:
+    their pixels on `grid` `(*S)`, 64 a word, and `pixels` `(R,)` int64 how many they are. `known` `(N, C)` bool says in
+    which images the concept's pixels are known:
 
     - a mask says where they are, whatever the label;
     - an image with label 0 has none;
@@ -37,6 +37,7 @@ class Concepts:
 
     @property
     def n_pixels(self) -> int:
+        """Pixels of one image on the grid."""
         return int(np.prod(self.grid))
 
     @property
@@ -46,17 +47,17 @@ class Concepts:
 
     @property
     def prevalence(self) -> np.ndarray:
-        """The share of pixels of known images inside each concept, `(C,)`; NaN where no image is known."""
-        inside = np.bincount(self.concept, weights=self.pixels, minlength=len(self.names))
-        everywhere = self.known.sum(axis=0) * float(self.n_pixels)
-        return np.divide(inside, everywhere, out=np.full(len(inside), np.nan), where=everywhere > 0)
+        """The share of pixels inside each concept; see `share_inside`."""
+        return share_inside(self.concept, self.pixels, self.known, self.n_pixels)
 
 
 def concepts(probe: ProbeSet, grid: tuple[int, ...]) -> Concepts:
-    """The concepts of a probe on a grid.
+    """The concepts of a probe on a grid `(*S)`, which has as many axes as the probe's masks.
 
     A pixel of the grid is inside where at least half of its area is. A mask that fills half of no pixel keeps the one
-    that it fills most: a small lesion does not vanish. Without masks `row` is empty and only `known` says anything.
+    that it fills most: a small lesion does not vanish. The union joins the masks of images in which every class is
+    known.
+    Absent class: a class without a mask has no row; without any mask `row` is empty and only `known` says anything.
     """
     regions = probe.regions
     n, k = probe.labels.shape
@@ -86,13 +87,31 @@ def concepts(probe: ProbeSet, grid: tuple[int, ...]) -> Concepts:
     return Concepts(names, tuple(grid), row[order], concept[order], bits, pixels, known)
 
 
+def share_inside(concept: np.ndarray, pixels: np.ndarray, known: np.ndarray, n_pixels: int) -> np.ndarray:
+    """The share of the pixels of known images inside each concept, `(C,)` in [0, 1].
+
+    Σ|M| / (n_pixels · known images). `concept`, `pixels` `(R,)` are the concept and the size of R masks, `known`
+    `(N, C)` as in `Concepts`, `n_pixels` those of one image. Absent class: 0 without a mask, NaN where it is known in
+    no image.
+    """
+    inside = np.bincount(concept, weights=pixels, minlength=known.shape[1])
+    everywhere = known.sum(axis=0) * float(n_pixels)
+    return np.divide(inside, everywhere, out=np.full(len(inside), np.nan), where=everywhere > 0)
+
+
 def grid_for(native: tuple[int, ...], masks: tuple[int, ...]) -> tuple[int, ...]:
-    """The grid on which units and masks are compared: 8 times the units' own, and no finer than the masks."""
+    """The grid `(*S)` on which units and masks are compared: 8 times the units' own, and no finer than the masks.
+
+    `native` `(*s)` and `masks` `(*S')`, axis by axis. Raises: `ValueError` where they differ in the number of axes.
+    """
     return tuple(min(FINER * n, m) for n, m in zip(native, masks, strict=True))
 
 
 def on_grid(regions: Regions, grid: tuple[int, ...]) -> np.ndarray:
-    """Masks on a grid as bits, `(R, words)`: where at least half of a pixel is inside, or the fullest pixel."""
+    """R >= 1 masks on a grid as bits, `(R, words)` uint64: where at least half of a pixel is inside, or the fullest.
+
+    Raises: `ValueError` where the grid and the masks differ in the number of axes, or there is no mask.
+    """
     found = []
     size = max(1, (1 << 23) // int(np.prod(regions.shape)))
     for start in range(0, len(regions), size):
@@ -109,7 +128,10 @@ def on_grid(regions: Regions, grid: tuple[int, ...]) -> np.ndarray:
 
 
 def covering(fine: int, coarse: int) -> np.ndarray:
-    """Which share of each coarse interval every fine one covers, `(fine, coarse)`; columns sum to 1."""
+    """The share of each of `coarse` equal intervals that each of `fine` ones covers, `(fine, coarse)` float32.
+
+    Both divide the same line; columns sum to 1.
+    """
     edges, cuts = np.arange(fine + 1) / fine, np.arange(coarse + 1) / coarse
     shared = np.minimum(edges[1:, None], cuts[None, 1:]) - np.maximum(edges[:-1, None], cuts[None, :-1])
     return (np.maximum(shared, 0.0) * coarse).astype(np.float32)

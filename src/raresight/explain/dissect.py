@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raresight.explain.concepts import ANY, concepts, grid_for
+from raresight.explain.concepts import ANY, concepts, grid_for, share_inside
 from raresight.explain.firing import Lattice, fired, overlaps
 from raresight.explain.probe import ProbeSet
 from raresight.explain.thresholds import Thresholds, thresholds
 
-DETECTOR = 0.04  # the seed's and the original's rule: a unit whose best IoU is above is a detector
+DETECTOR = 0.04  # the published rule: a unit whose best IoU is above is a detector
 BITS = 1 << 25  # bytes of one chunk's bits
 
 
@@ -20,8 +20,9 @@ BITS = 1 << 25  # bytes of one chunk's bits
 class Overlaps:
     """Sums over images, in pixels, from which everything about overlap follows; each `(..., U, C)`.
 
-    `shared` = Σ|A ∩ M|, `fired` = Σ|A| over the images in which the concept is known, `inside` = Σ|M|. Sums of weighted
-    images are as good: with how often a bootstrap drew each image, these are the resample's.
+    With A the pixels where a unit fires and M those of a concept: `shared` = Σ|A ∩ M|, `fired` = Σ|A| over the images
+    in which the concept is known, `inside` = Σ|M|. Images may count with weights: with how often a bootstrap drew each,
+    these are the sums of that resample.
     """
 
     shared: np.ndarray
@@ -30,17 +31,23 @@ class Overlaps:
 
     @property
     def iou(self) -> np.ndarray:
-        """Σ|A ∩ M| / Σ|A ∪ M| in [0, 1]; NaN for a concept without a pixel."""
+        """Σ|A ∩ M| / Σ|A ∪ M| in [0, 1]; 0 for a unit that never fires, NaN for a concept without a pixel."""
         return _ratio(self.shared, self.fired + self.inside - self.shared, self.inside)
 
     @property
     def ceiling(self) -> np.ndarray:
-        """The largest IoU that areas of these sizes allow, min(|A|, |M|) / max(|A|, |M|); 0 for a dead unit."""
+        """The largest IoU that areas of these sizes allow, min(Σ|A|, Σ|M|) / max(Σ|A|, Σ|M|) in [0, 1].
+
+        0 for a unit that never fires, NaN for a concept without a pixel.
+        """
         return _ratio(np.minimum(self.fired, self.inside), np.maximum(self.fired, self.inside), self.inside)
 
     @property
     def normalised(self) -> np.ndarray:
-        """IoU / ceiling in [0, 1]: 1 where the smaller area lies in the larger, 0 for a dead unit."""
+        """IoU / ceiling in [0, 1]: 1 where the smaller area lies in the larger.
+
+        0 for a unit that never fires, NaN for a concept without a pixel.
+        """
         iou, ceiling = self.iou, self.ceiling
         return np.divide(iou, ceiling, out=np.where(np.isnan(iou), np.nan, 0.0), where=ceiling > 0)
 
@@ -49,8 +56,9 @@ class Overlaps:
 class Dissection:
     """Where U units fire, against C concepts, in N images: counts per image, so that patients can be resampled.
 
-    `concepts` C names, the classes and then `any`; `native`, `grid` `(*s)`, the units' grid and that of the pixels;
-    `area` `(N, U)` int32 the pixels at which a unit fires, `row`, `concept` `(R,)` image and concept of each mask,
+    `concepts` C names, the classes and then `any`, their union; `native` `(*s)` the units' own grid, `grid` `(*S)` that
+    of the pixels; `area` `(N, U)` int32 the pixels at which a unit fires, `row`, `concept` `(R,)` image and concept of
+    each mask,
     `shared` `(R, U)` int32 the pixels of that mask at which the unit fires, `inside` `(R,)` int64 the mask's pixels,
     `known` `(N, C)` bool in which images the concept's pixels are known (see `Concepts`).
     """
@@ -68,10 +76,12 @@ class Dissection:
 
     @property
     def n_units(self) -> int:
+        """Units of the layer, U."""
         return self.area.shape[1]
 
     @property
     def dead(self) -> np.ndarray:
+        """Units that fire nowhere, `(U,)` bool; see `Thresholds`."""
         return self.thresholds.dead
 
     @property
@@ -87,10 +97,8 @@ class Dissection:
 
     @property
     def prevalence(self) -> np.ndarray:
-        """The share of pixels of known images inside each concept, `(C,)`; NaN where no image is known."""
-        everywhere = self.known.sum(axis=0) * float(np.prod(self.grid))
-        inside = np.bincount(self.concept, weights=self.inside, minlength=len(self.concepts))
-        return np.divide(inside, everywhere, out=np.full(len(inside), np.nan), where=everywhere > 0)
+        """The share of pixels inside each concept; see `share_inside`."""
+        return share_inside(self.concept, self.inside, self.known, int(np.prod(self.grid)))
 
     @property
     def nominal_ceiling(self) -> np.ndarray:
@@ -99,7 +107,7 @@ class Dissection:
         return np.minimum(p, q) / np.maximum(p, q)
 
     def overlaps(self, weight: np.ndarray | None = None) -> Overlaps:
-        """Sums over the images, or over images weighted by `weight` `(N,)` or `(B, N)` (then each `(B, U, C)`).
+        """Sums over the images, each `(U, C)`; `weight` `(N,)` says how often each counts, `(B, N)` gives `(B, U, C)`.
 
         Without weights, or with whole ones, the sums are exact.
         """
@@ -140,9 +148,9 @@ class Dissection:
 class Detectors:
     """Which units detect what.
 
-    `concept` `(U,)` int64, the concept that each unit detects or -1; `count` `(C,)` detectors of each concept (of the
-    union, units that are its detectors whatever else they detect); `unique` how many classes have any; `share` of the
-    units that detect a class.
+    `concept` `(U,)` int64, the class that each unit detects, as a column of the concepts, or -1; `count` `(C,)`
+    detectors of each concept (of the union, all units that pass for it, whatever else they detect); `unique` how many
+    classes have any; `share` of the units that detect a class, in [0, 1].
     """
 
     concept: np.ndarray
@@ -160,19 +168,23 @@ def dissect(
     levels: Thresholds | None = None,
     pruned: bool = True,
 ) -> Dissection:
-    """Dissect a layer's units against the masks of a probe.
+    """Where a layer's units fire, counted against the masks of a probe.
 
-    IoU_uc = Σ_i |A_iu ∩ M_ic| / Σ_i |A_iu ∪ M_ic|, A the pixels where the upsampled unit is above its threshold T_u,
-    over the images in which the concept's pixels are known. For a concept's share p of the pixels it cannot exceed
-    min(q, p) / max(q, p): raw IoU says how rare a concept is before it says how well it is detected. So divide by what
-    the areas allow (`normalised`), and see `unit_null` for what chance allows.
+    Equation: IoU_uc = Σ_i |A_iu ∩ M_ic| / Σ_i |A_iu ∪ M_ic| over the images in which concept c's pixels are known, with
+    A the pixels where the upsampled unit is above its threshold T_u and M those of the concept. For a unit that fires
+    in the share q of the pixels and a concept of the share p it cannot exceed min(q, p) / max(q, p): raw IoU says how
+    rare a concept is before it says how well it is detected. So divide by what the areas allow (`normalised`), and see
+    `unit_null` for what chance allows.
 
-    `activations` `(N, U, *s)` float16 or float32, a memory map too, of one or more spatial axes up to three: the
-    probe's images in their order; compared as float32. `grid` `(*S)` defaults to 8 times the native grid, no finer
-    than the masks. `levels` are thresholds fixed elsewhere (of the part where choices are made). Not `pruned`, every
-    image and unit is upsampled; the counts are the same. Memory: a chunk of activations and its bits, 32 MiB each, and
-    the counts. Absent class: a concept without a mask has IoU NaN. Units without images or masks give empty counts.
-    Raises: `ConfigError` RS-C47 for `q`, RS-R49 where activations are not finite; `ValueError` for other shapes.
+    Shapes: `activations` `(N, U, *s)` float16 or float32, a memory map too, of one to three spatial axes: the probe's
+    images in their order; compared as float32. `grid` `(*S)` defaults to 8 times the native grid, no finer than the
+    masks (the native grid without masks). `levels` are thresholds fixed elsewhere (of the part where choices are made),
+    and `q` then does nothing. Not `pruned`, every image and unit is upsampled; the counts are the same. Memory: a chunk
+    of activations and its bits, 32 MiB each, and the counts.
+    Ranges: `q` in (0, 1); counts in pixels of the grid.
+    Absent class: a concept without a mask has IoU NaN.
+    Raises: `ConfigError` RS-C47 for `q`, RS-R49 where activations are not finite (neither is checked with `levels`);
+    `ValueError` for other shapes.
     Source: Bau et al., CVPR 2017, section 2.2; the ceiling is our own.
     """
     if len(activations) != len(probe) or not 3 <= activations.ndim <= 5:
@@ -195,7 +207,11 @@ def dissect(
 def firing(
     activations: np.ndarray, levels: Thresholds, grid: tuple[int, ...], *, pruned: bool = True
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Chunks of images in their order: the first image's row, bits `(n, U, words)` and areas `(n, U)`."""
+    """Where units fire on a grid, in chunks of images in their order.
+
+    Each chunk is the row of its first image, bits `(n, U, words)` uint64 and areas `(n, U)` in pixels. Arguments as in
+    `dissect`.
+    """
     lattice = Lattice(tuple(activations.shape[2:]), tuple(grid))
     each = max(activations[0].size * 4, activations.shape[1] * lattice.n_words * 8) if len(activations) else 1
     size = max(1, BITS // max(1, each))
@@ -205,19 +221,23 @@ def firing(
 
 
 def detectors(dissection: Dissection, *, least: float = DETECTOR, score: np.ndarray | None = None) -> Detectors:
-    """Units whose best concept has a score above `least`: by default raw IoU above 0.04, the seed's own rule.
+    """Units whose best class has a score above `least`: by default raw IoU above 0.04, the published rule.
 
     A unit detects the class of its highest score (the first of equals), if that is above `least`. `score` `(U, C)` may
-    be another one, such as `dissection.normalised`; NaN never is the highest. Biased by prevalence where it is raw IoU:
-    kept for comparison with published counts.
-    Source: Bau et al., CVPR 2017, section 2.2.
+    be another one, such as `dissection.normalised`. Biased by prevalence where it is raw IoU: kept for comparison with
+    published counts.
+    Absent class: it has the score NaN, and no detector. Source: Bau et al., CVPR 2017, section 2.2.
     """
     given = dissection.iou if score is None else score
     return assigned(np.where(np.isnan(given), -np.inf, given), given > least, dissection.named)
 
 
 def assigned(score: np.ndarray, passed: np.ndarray, named: np.ndarray) -> Detectors:
-    """Each unit given to the class of its highest score among those that it `passed`; all `(U, C)`, `named` `(C,)`."""
+    """Each unit given to the class of its highest score among those that it `passed`.
+
+    `score` (no NaN where passed) and `passed` bool are `(U, C)`, `named` `(C,)` bool says which concepts are classes. A
+    unit that passed for no class detects none.
+    """
     among = np.where(passed & named, score, -np.inf)
     best = among.argmax(axis=1) if among.size else np.zeros(len(among), dtype=np.int64)
     concept = np.where((passed & named).any(axis=1), best, -1).astype(np.int64)
