@@ -13,12 +13,12 @@ from raresight.core.errors import ConfigError, Problem, listed, nearest
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
-    """The network in evaluation mode, with frozen parameters and eager; afterwards it is exactly as it was before.
+    """The network in evaluation mode, with frozen parameters and not compiled; afterwards it is as it was before.
 
-    Every module's mode and every parameter's `requires_grad` come back, after an exception too. Buffers that are part
-    of the network (running means and variances) are put back to the bit, and a change of one is an error.
+    Every module's mode and every parameter's `requires_grad` come back, after an exception too. Buffers that are saved
+    with the network (running means and variances) are put back to the bit, and a change of one is an error.
 
-    Raises: `RuntimeError` naming the buffer that the work inside has changed.
+    Raises: `RuntimeError` naming the buffers that the work inside has changed, unless another exception ended it.
     """
     modes = [(module, module.training) for module in model.modules()]
     free = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -72,7 +72,10 @@ def logits_of(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def named(model: nn.Module, layers: Sequence[str]) -> dict[str, nn.Module]:
-    """The modules of these names. Raises: `ConfigError` RS-R49 for a name that the network does not have."""
+    """The modules of these names, in their order.
+
+    Raises: `ConfigError` RS-R49 for a name that the network does not have, the network itself (an empty name) included.
+    """
     modules = dict(model.named_modules())
     for name in layers:
         if not name or name not in modules:
