@@ -18,14 +18,15 @@ from raresight.explain.layers import logits_of, spatial_layers, undisturbed
 HEAD = "head"
 
 
-def depths(model: nn.Module, x: Tensor, layer: str) -> dict[str, list[str]]:
+def depths(model: nn.Module, x: Tensor, *layers: str) -> dict[str, list[str]]:
     """Depth -> the modules with weights of their own that belong to it, from the output down to the input.
 
-    `head` is what comes after the last stage; then there is one depth for every stage (`spatial_layers`) and for
-    `layer`, each with all that comes after the stage below it. In the order of one pass, not of definition.
+    `head` is what comes after the last stage; then there is one depth for every stage (`spatial_layers`) and for each
+    of `layers`, each with all that comes after the stage below it. In the order of one pass, not of definition. Where
+    no weights lie between two of `layers`, or below one, the lower one's depth is empty; no other depth is.
     """
-    ends = {layer}
-    with suppress(ConfigError):  # a network without stages is cut at the layer alone
+    ends = set(layers)
+    with suppress(ConfigError):  # a network without stages is cut at the layers alone
         ends |= {stage.name for stage in spatial_layers(model, x[:2])}
     found: dict[str, list[str]] = {}
     waiting: list[str] = []
@@ -51,10 +52,12 @@ def depths(model: nn.Module, x: Tensor, layer: str) -> dict[str, list[str]]:
         for handle in handles:
             handle.remove()
     found[HEAD] = waiting
-    if not found.get(layer, waiting):  # the last module of a stage and the stage end at the same place
-        names = list(found)
-        found[layer], found[names[names.index(layer) - 1]] = found[names[names.index(layer) - 1]], []
-    return {name: group for name, group in reversed(found.items()) if group}
+    names = list(found)
+    for i, layer in enumerate(names):
+        if layer in layers and not found[layer]:  # the last module of a stage and the stage end at the same place
+            below = next((name for name in reversed(names[:i]) if found[name]), layer)
+            found[layer], found[below] = found[below], []
+    return {name: group for name, group in reversed(found.items()) if group or name in layers}
 
 
 def randomised(model: nn.Module, x: Tensor, modules: Sequence[str], *names: object) -> nn.Module:

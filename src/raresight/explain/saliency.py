@@ -1,4 +1,4 @@
-"""Saliency maps of all classes from one forward pass: Grad-CAM, HiResCAM, CAM, and random maps as the null method."""
+"""Saliency maps of all classes, or of one an image, from one pass: Grad-CAM, HiResCAM, CAM, and random maps as null."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,6 +68,48 @@ def class_maps(
     Source: Selvaraju et al., ICCV 2017, eq. 1-2; Draelos and Carin 2020 (HiResCAM), eq. 5; Zhou et al., CVPR 2016,
     eq. 2. Only the positive part is kept in all three.
     """
+    return _look(model, x, layers, methods, None, cases)
+
+
+def label_maps(
+    model: nn.Module,
+    x: Tensor,
+    labels: Sequence[int] | np.ndarray | Tensor,
+    layers: Sequence[str],
+    methods: Sequence[str] = ("grad_cam", "hires_cam"),
+    *,
+    cases: Sequence[object] = (),
+) -> dict[tuple[str, str], Tensor]:
+    """The map of one class an image at every layer, for images x `(B, C, *S)` in [0, 1] and classes `labels` `(B,)`.
+
+    Equation: those of `class_maps`, k being the image's own class.
+    Shapes: `(layer, method)` -> `(B, *s)`, which is `class_maps(...).maps[layer, method][b, labels[b]]` for image b.
+    Cost: one forward pass and one gradient, that of the sum over images of z[b, labels[b]]: in evaluation mode no
+    image's logits depend on another image. Where a layer cannot be cut, as much as `class_maps`.
+    Modes, absent class, source: as `class_maps`.
+
+    Raises: as `class_maps`; `ValueError` where `labels` are not one class of the network for every image.
+    """
+    label = torch.as_tensor(labels, dtype=torch.long, device=x.device)
+    said = _look(model, x, layers, methods, label, cases)
+    return {key: maps[:, 0] for key, maps in said.maps.items()}
+
+
+def as_proven(model: nn.Module, twin: nn.Module) -> None:
+    """What was proven of `model`'s layers holds of a copy with other weights: it is a matter of the code."""
+    for proven in (_replayed, _linear):
+        proven[twin] = dict(proven.get(model, {}))
+
+
+def _look(
+    model: nn.Module,
+    x: Tensor,
+    layers: Sequence[str],
+    methods: Sequence[str],
+    labels: Tensor | None,
+    cases: Sequence[object],
+) -> Said:
+    """`class_maps`, or with `labels` `(B,)` the maps `(B, 1, *s)` of one class an image."""
     _known(methods)
     named(model, layers)
     some = x[:ENOUGH]
@@ -75,14 +118,14 @@ def class_maps(
         asked = cut if "cam" in methods else []
         linear = [layer for layer in asked if _linear_at(model, layer, some)]
         try:
-            said = _by_split(model, x, cut, methods, linear)
+            said = _by_split(model, x, cut, methods, linear, labels)
         except SplitError:  # the images decide which way they go through this network
             cut = []
-            said = _by_split(model, x, cut, methods, linear)
+            said = _by_split(model, x, cut, methods, linear, labels)
         _finite(said.logits, model)
         for layer in layers:
             if layer not in cut:
-                _by_captum(said, model, x, layer, methods)
+                _by_captum(said, model, x, layer, methods, labels)
     if set(methods) == {"cam"} and not said.maps:
         raise cannot_look(
             f"class activation maps are not defined at {listed(layers)}",
@@ -93,7 +136,8 @@ def class_maps(
         n, k = said.logits.shape
         for layer in layers:
             grid = tuple(said.activations[layer].shape[2:])
-            said.maps[layer, "random"] = random_maps(cases if len(cases) else range(n), k, grid, layer).to(x.device)
+            drawn = random_maps(cases if len(cases) else range(n), k, grid, layer).to(x.device)
+            said.maps[layer, "random"] = _of(drawn, labels)
     return said
 
 
@@ -103,33 +147,50 @@ def random_maps(cases: Sequence[object], n_classes: int, grid: tuple[int, ...], 
     return _smooth(torch.stack(draws)).relu()
 
 
-def _by_split(model: nn.Module, x: Tensor, layers: list[str], methods: Sequence[str], linear: list[str]) -> Said:
-    """One pass, K gradients, and what the maps make of them; a class's gradient is forgotten before the next's."""
-    if not layers:
-        with torch.no_grad():
-            return Said(logits_of(model, x), {}, {})
-    pass_ = split(model, x, layers)
+def _by_split(
+    model: nn.Module,
+    x: Tensor,
+    layers: list[str],
+    methods: Sequence[str],
+    linear: list[str],
+    labels: Tensor | None,
+) -> Said:
+    """One pass, a gradient for each map, and what the maps make of them; one is forgotten before the next."""
+    pass_ = split(model, x, layers) if layers else _uncut(model, x)
     logits = pass_.logits.detach()
     activations = {layer: a.detach().float() for layer, a in pass_.activations.items()}
-    n, k = logits.shape
+    each = _each(labels, logits)
     maps = {
-        (layer, method): logits.new_empty((n, k, *a.shape[2:]))
+        (layer, method): logits.new_empty((len(x), len(each), *a.shape[2:]))
         for layer, a in activations.items()
         for method in methods
         if method in ("grad_cam", "hires_cam") or (method == "cam" and layer in linear)
     }
-    for label in range(k if maps else 0):
-        _draw(maps, activations, pass_, label, last=label == k - 1)
+    for i, label in enumerate(each if maps else ()):
+        for layer, gradient in pass_.gradients(label, last=i == len(each) - 1).items():
+            for method in (method for name, method in maps if name == layer):
+                maps[layer, method][:, i] = FORMULAS[method](gradient.float(), activations[layer]).relu_()
     return Said(logits, maps, activations)
 
 
-def _draw(
-    maps: dict[tuple[str, str], Tensor], activations: dict[str, Tensor], pass_: Split, label: int, *, last: bool
-) -> None:
-    for layer, gradient in pass_.gradients(label, last=last).items():
-        a = activations[layer]
-        for method in (method for name, method in maps if name == layer):
-            maps[layer, method][:, label] = FORMULAS[method](gradient.float(), a).relu_()
+def _uncut(model: nn.Module, x: Tensor) -> Split:
+    with torch.no_grad():
+        return Split(logits_of(model, x), {})
+
+
+def _each(labels: Tensor | None, logits: Tensor) -> Sequence[int | Tensor]:
+    """What to ask for a gradient each: every class, or at once one class an image."""
+    n, k = logits.shape
+    if labels is None:
+        return range(k)
+    if labels.shape != (n,) or not bool(((labels >= 0) & (labels < k)).all()):
+        raise ValueError(f"labels {labels.tolist()} are not one of {k} classes for each of {n} images")
+    return [labels]
+
+
+def _of(maps: Tensor, labels: Tensor | None) -> Tensor:
+    """From maps of all classes, all, or those of one class an image `(B, 1, *s)`."""
+    return maps if labels is None else maps[torch.arange(len(maps)), labels][:, None]
 
 
 def _grad_cam(gradient: Tensor, a: Tensor) -> Tensor:
@@ -152,12 +213,14 @@ FORMULAS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _by_captum(said: Said, model: nn.Module, x: Tensor, layer: str, methods: Sequence[str]) -> None:
+def _by_captum(
+    said: Said, model: nn.Module, x: Tensor, layer: str, methods: Sequence[str], labels: Tensor | None
+) -> None:
     from raresight.explain.attribution import maps_by_captum
 
     wanted = [method for method in ("grad_cam", "hires_cam") if method in methods]
     maps, said.activations[layer] = maps_by_captum(model, x, layer, wanted, n_classes=said.logits.shape[1])
-    said.maps.update({(layer, method): found for method, found in maps.items()})
+    said.maps.update({(layer, method): _of(found, labels) for method, found in maps.items()})
 
 
 def _cut_at(model: nn.Module, layer: str, some: Tensor) -> bool:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 from raresight.explain.overlap import spearman, ssim
 from raresight.explain.randomised import depths, randomised
-from raresight.explain.saliency import class_maps
+from raresight.explain.saliency import as_proven, label_maps
 from raresight.explain.undisturbed import undisturbed
 
 DRAWS = 5
@@ -45,6 +45,7 @@ LIKENESS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"spearman
 IN_WORDS = {"spearman": "rank correlation", "ssim": "structural similarity"}
 
 Maps = Callable[[nn.Module, Tensor], Tensor]
+Key = tuple[str, str]  # layer and kind of map
 
 
 @dataclass(frozen=True)
@@ -114,24 +115,106 @@ def gate(
     images of each class (20 to 40 images are enough). `maps` gives `(B, K, *s)` for a network and images; where it is
     None, they are those of `class_maps` at `layer`. `names` seed the draws.
     The network stays as it is (weights, modes and batch-norm statistics): all drawing is done on copies.
-    Cost: about 20 passes over x for a network of five depths and 5 draws.
+    Cost: about 40 passes over x for a network of five depths and 5 draws.
     Absent class: a class with one image has no companion, and that image is left out.
     Raises: `ConfigError` RS-R49 where the network cannot be looked into.
     """
-    label = torch.as_tensor(np.asarray(labels), dtype=torch.long)
-    how = maps or (lambda net, some: class_maps(net, some, [layer], [method]).maps[layer, method])
+    if maps is None:
+        return gates(model, x, labels, [layer], [method], draws=draws, names=names)[layer, method]
 
-    def of(net: nn.Module) -> np.ndarray:
-        blocks = []
-        for start in range(0, len(x), BATCH):
-            block = how(net, x[start : start + BATCH]).detach().float().cpu()
-            blocks.append(block[torch.arange(len(block)), label[start : start + BATCH]])
-        return torch.cat(blocks).numpy()
+    def made(net: nn.Module, some: Tensor, label: Tensor, layers: Sequence[str]) -> dict[Key, Tensor]:
+        found = maps(net, some).detach()
+        return {(layer, method): found[torch.arange(len(found)), label]}
+
+    return _judged(model, x, labels, [layer], made, draws, names)[layer, method]
+
+
+def gates(
+    model: nn.Module,
+    x: Tensor,
+    labels: Sequence[int] | np.ndarray | Tensor,
+    layers: Sequence[str],
+    methods: Sequence[str] = ("grad_cam",),
+    *,
+    draws: int = DRAWS,
+    names: Sequence[object] = (),
+) -> dict[Key, Gate]:
+    """`gate` of every kind of map at every layer, `(layer, method)` -> its judgement; each copy is drawn once for all.
+
+    Each is as it would be alone where the layers are stages (`spatial_layers`): the same copies, the same steps. A
+    layer that is no stage is one more depth, which all layers show. `cam` is left out at layers where it is not
+    defined, unless it is asked for alone and defined nowhere.
+    Shapes, absent class, raises: as `gate`.
+    Cost: a copy costs two passes over x and one gradient for all layers and methods; of the depths that are judged
+    there are 5 copies (that of each layer, and the whole network), of the others 1.
+    """
+
+    def made(net: nn.Module, some: Tensor, label: Tensor, layers: Sequence[str]) -> dict[Key, Tensor]:
+        return label_maps(net, some, label, layers, methods)
+
+    return _judged(model, x, labels, list(dict.fromkeys(layers)), made, draws, names)
+
+
+def _judged(
+    model: nn.Module,
+    x: Tensor,
+    labels: Sequence[int] | np.ndarray | Tensor,
+    layers: Sequence[str],
+    made: Callable[[nn.Module, Tensor, Tensor, Sequence[str]], dict[Key, Tensor]],
+    draws: int,
+    names: Sequence[object],
+) -> dict[Key, Gate]:
+    """`made` gives the maps `(B, *s)` of a network, images, their classes and layers, by layer and method."""
+    label = torch.as_tensor(np.asarray(labels), dtype=torch.long)
+
+    def of(net: nn.Module, at: Sequence[str]) -> dict[Key, np.ndarray]:
+        blocks = [made(net, x[i : i + BATCH], label[i : i + BATCH], at) for i in range(0, len(x), BATCH)]
+        return {key: torch.cat([block[key].float().cpu() for block in blocks]).numpy() for key in blocks[0]}
+
+    def after(drawn: _Drawn, draw: int, at: Sequence[str]) -> dict[Key, np.ndarray]:
+        """The copy is gone when its maps are made: one at a time is in memory."""
+        twin = randomised(model, x, drawn.modules, *names, drawn.order, drawn.depth, draw)
+        as_proven(model, twin)
+        return of(twin, at)
 
     with undisturbed(model):
-        before = of(model)
-    spoke = np.asarray(before.reshape(len(before), -1).any(axis=1))
-    companions = np.array([(spoke & (label.numpy() == k)).sum() - 1 for k in label.tolist()])
+        found = {key: _before(*key, maps, label.numpy()) for key, maps in of(model, layers).items()}
+    told: dict[Key, Gate] = {key: before for key, before in found.items() if isinstance(before, Gate)}
+    open_ = {key: before for key, before in found.items() if isinstance(before, _Before)}
+    steps: dict[Key, list[Step]] = {key: [] for key in open_}
+    at = [layer for layer in layers if any(layer == name for name, _ in open_)]
+    for drawn in _plan(depths(model, x, *at), at) if at else ():
+        likeness: dict[Key, list[dict[str, float]]] = {key: [] for key in open_}
+        for draw in range(draws if drawn.judged else 1):
+            now = after(drawn, draw, [layer for layer in at if draw == 0 or layer in drawn.judged])
+            for key in open_.keys() & now.keys():
+                likeness[key].append(open_[key].likeness(now[key]))
+        for key, before in open_.items():
+            for name in LIKENESS:
+                per_draw = np.array([one[name] for one in likeness[key]])
+                judged = key[0] in drawn.judged
+                steps[key].append(_step(drawn.order, drawn.depth, name, per_draw, before.between[name], judged))
+    told |= {key: _verdict(*key, len(before.rows), steps[key]) for key, before in open_.items()}
+    return {key: told[key] for key in found}
+
+
+@dataclass(frozen=True)
+class _Before:
+    """The maps before anything is drawn: of the images `rows`, which have a map and a companion of their class."""
+
+    rows: np.ndarray
+    maps: np.ndarray
+    between: dict[str, float]
+
+    def likeness(self, now: np.ndarray) -> dict[str, float]:
+        """To the maps of the same images afterwards; constant maps are like nothing."""
+        return {name: float(np.nan_to_num(like(self.maps, now[self.rows])).mean()) for name, like in LIKENESS.items()}
+
+
+def _before(layer: str, method: str, maps: np.ndarray, label: np.ndarray) -> _Before | Gate:
+    """What there is to judge; where it is too little, the judgement."""
+    spoke = np.asarray(maps.reshape(len(maps), -1).any(axis=1))
+    companions = np.array([(spoke & (label == k)).sum() - 1 for k in label.tolist()])
     rows = np.flatnonzero(spoke & (companions > 0))
     if spoke.mean() <= 0.5:
         empty = f"{(~spoke).sum()} of {len(spoke)} maps are empty: there is little to judge"
@@ -139,32 +222,35 @@ def gate(
     if len(rows) < FEWEST:
         few = f"{len(rows)} images have a map and another image of their class to compare with; {FEWEST} are needed"
         return Gate(False, few, layer, method, len(rows))
-
-    before = before[rows]
-    between = {name: _between(before, label.numpy()[rows], like) for name, like in LIKENESS.items()}
-    order = depths(model, x, layer)
-    steps = []
-    for how_drawn, depth, modules, judged in _plan(order, layer):
-        after = [
-            of(randomised(model, x, modules, *names, how_drawn, depth, draw))[rows]
-            for draw in range(draws if judged else 1)
-        ]
-        for name, like in LIKENESS.items():
-            per_draw = np.array([np.nan_to_num(like(before, now)).mean() for now in after])
-            steps.append(_step(how_drawn, depth, name, per_draw, between[name], judged))
-    failed = [step for step in steps if step.judged and not step.passed]
-    return Gate(not failed, _reason(failed, steps), layer, method, len(rows), tuple(steps))
+    between = {name: _between(maps[rows], label[rows], like) for name, like in LIKENESS.items()}
+    return _Before(rows, maps[rows], between)
 
 
-def _plan(order: dict[str, list[str]], layer: str) -> list[tuple[str, str, list[str], bool]]:
-    """`(top-down or independent, depth, modules to draw, judged)`; the first depth alone is both, and is drawn once."""
-    plan = []
-    above: list[str] = []
-    for i, (depth, modules) in enumerate(order.items()):
-        above = above + modules
-        plan.append(("top-down", depth, above, depth == layer or i == len(order) - 1))
-        if i:
-            plan.append(("independent", depth, modules, False))
+@dataclass(frozen=True)
+class _Drawn:
+    """Modules to draw anew, `top-down` to a depth or one depth on its own, and the layers that are judged by it."""
+
+    order: str
+    depth: str
+    modules: list[str]
+    judged: set[str]
+
+
+def _plan(order: dict[str, list[str]], layers: Sequence[str]) -> list[_Drawn]:
+    """A layer is judged at its own depth, top-down, and with everything drawn; the first depth alone is both orders.
+
+    A layer whose depth is empty is judged where the depth above it is drawn: no weights lie between them.
+    """
+    down: list[_Drawn] = []
+    plan: list[_Drawn] = []
+    for depth, modules in order.items():
+        if modules:
+            alone = _Drawn("independent", depth, modules, set())
+            down.append(_Drawn("top-down", depth, (down[-1].modules if down else []) + modules, set()))
+            plan += [down[-1], alone] if len(down) > 1 else [down[-1]]
+        if depth in layers:
+            down[-1].judged.add(depth)
+    down[-1].judged.update(layers)
     return plan
 
 
@@ -185,6 +271,11 @@ def _step(order: str, depth: str, measure: str, per_draw: np.ndarray, between: f
     if n > 1:
         upper = kept + float(student.ppf(0.95, n - 1) * per_draw.std(ddof=1)) / math.sqrt(n) / room
     return Step(order, depth, measure, likeness, between, kept, upper, n, judged)
+
+
+def _verdict(layer: str, method: str, n_images: int, steps: list[Step]) -> Gate:
+    failed = [step for step in steps if step.judged and not step.passed]
+    return Gate(not failed, _reason(failed, steps), layer, method, n_images, tuple(steps))
 
 
 def _reason(failed: list[Step], steps: list[Step]) -> str:

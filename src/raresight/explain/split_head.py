@@ -27,14 +27,14 @@ class Split:
     logits: Tensor
     activations: dict[str, Tensor]
 
-    def gradients(self, label: int, *, last: bool) -> dict[str, Tensor]:
+    def gradients(self, label: int | Tensor, *, last: bool) -> dict[str, Tensor]:
         """d logit_label / d activation of each layer `(B, C, *s)`; `last` frees the graph.
 
-        All images at once: in evaluation mode one image's logit does not depend on another's pixels. Zero where the
-        logit does not depend on the layer.
+        `label` is one class, or one an image `(B,)`. All images at once: in evaluation mode one image's logit does not
+        depend on another's pixels. Zero where the logit does not depend on the layer.
         """
         wanted = torch.zeros_like(self.logits)
-        wanted[:, label] = 1.0
+        wanted[torch.arange(len(wanted)), label] = 1.0
         inputs = list(self.activations.values())
         found = torch.autograd.grad(self.logits, inputs, wanted, retain_graph=not last, allow_unused=True)
         return {

@@ -13,14 +13,14 @@ from torch import nn
 
 from raresight.core.files import finite
 from raresight.core.seeds import numpy_rng
+from raresight.explain import sanity
 from raresight.explain.alignment import resized
 from raresight.explain.faithfulness import deletion_insertion
 from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.probe import ProbeSet
-from raresight.explain.sanity import gate
 from raresight.explain.store import Seen
 
-VERSION = 1
+VERSION = 2
 FAITHFUL_IMAGES = 28
 STEPS = 8  # of the pixels that are taken away and brought back
 GATE_IMAGES = 28  # dealt over the classes, one a patient
@@ -48,23 +48,30 @@ def judged(probe: ProbeSet, most: int, *names: object) -> tuple[np.ndarray, np.n
 
 
 def gates(
-    seen: Seen, probe: ProbeSet, layer: str, methods: Sequence[str], model: Callable[[], nn.Module], folder: Path
-) -> dict[str, dict[str, Any]]:
-    """Kind of map -> `passed`, `reason` and the `facts` of `sanity.gate`; kept in `folder`."""
+    seen: Seen,
+    probe: ProbeSet,
+    layers: Sequence[str],
+    methods: Sequence[str],
+    model: Callable[[], nn.Module],
+    folder: Path,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Layer -> kind of map -> `passed`, `reason` and the `facts` of `sanity.gates`; kept in `folder`."""
+    layers = list(dict.fromkeys(layers))
 
-    def make() -> dict[str, dict[str, Any]]:
+    def make() -> dict[str, dict[str, dict[str, Any]]]:
         rows, labels = judged(probe, GATE_IMAGES, "gate")
         net = model()
         device = next(iter(net.parameters()), torch.empty(0)).device
         x = torch.from_numpy(np.ascontiguousarray(probe.pixels(rows))).to(device)
-        said = {}
-        for method in methods:
-            found = gate(net, x, labels, layer, method, names=("explain",))
+        said: dict[str, dict[str, dict[str, Any]]] = {layer: {} for layer in layers}
+        for (layer, method), found in sanity.gates(net, x, labels, layers, methods, names=("explain",)).items():
             facts = [fact | {"value": finite(fact["value"])} for fact in found.facts()]
-            said[method] = {"passed": found.passed, "reason": found.reason, "facts": facts}
+            said[layer][method] = {"passed": found.passed, "reason": found.reason, "facts": facts}
         return said
 
-    result: dict[str, dict[str, Any]] = kept_json(folder, "gate", [VERSION, seen.key, layer, list(methods)], make)
+    result: dict[str, dict[str, dict[str, Any]]] = kept_json(
+        folder, "gate", [VERSION, seen.key, layers, list(methods)], make
+    )
     return result
 
 
