@@ -9,16 +9,21 @@ misses, and `empty` says that it showed no evidence at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional
 
+from raresight.core.inner_loops import inner_loops
+from raresight.explain import alignment_plain
+
 METRICS = ("hit", "iou", "mass", "iobb", "rank", "pixel_ap", "ehr")
-CHUNK = 2**19  # pixels that are sorted at once: about 25 MB of arrays, whatever the number of rows
+COLUMNS = ("hit", "empty", "iou", "inter", "union", "mass", "iobb", "rank", "pixel_ap", "lift", "ehr", "area")
+SCORES = ("hit", "inter", "union", "mass", "iobb", "rank", "pixel_ap", "ehr")  # as the inner loops give them
+CHUNK = 2**19  # pixels that are sorted at once where several maps are: about 25 MB, whatever the number of rows
 QUANTILES = 10  # steps of the effective heat ratio, so 11 points
 LEAST_HEAT = 0.1  # share of a map's largest value below which the effective heat ratio takes no pixel
 
@@ -55,62 +60,6 @@ def flat(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
 
 
-@dataclass(frozen=True)
-class Descending:
-    """The values of some maps from the largest down, and where each group of equal values ends.
-
-    `values` `(r, P)` float32 >= 0; `ends` `(r, P)`: how many pixels have at least this value.
-    """
-
-    values: np.ndarray
-
-    @cached_property
-    def ends(self) -> np.ndarray:
-        r, p = self.values.shape
-        last = np.ones((r, p), dtype=bool)
-        np.not_equal(self.values[:, 1:], self.values[:, :-1], out=last[:, :-1])
-        place = np.where(last, np.arange(1, p + 1, dtype=np.int32), np.int32(p))
-        return np.minimum.accumulate(place[:, ::-1], axis=1)[:, ::-1]
-
-    @cached_property
-    def empty(self) -> np.ndarray:
-        return self.values[:, 0] == 0
-
-    @cached_property
-    def heat(self) -> np.ndarray:
-        """Values as shares of each map's largest, 0 for a map without any, `(r, P)` float64."""
-        top = self.values[:, :1].astype(np.float64)
-        return self.values / np.where(top > 0, top, 1.0)
-
-    def above(self, share: np.ndarray | float) -> np.ndarray:
-        """How many pixels reach `share` of their map's largest value and are not 0, `(r,)`; none where share is NaN."""
-        bar = (np.asarray(share, dtype=np.float64) * self.values[:, 0]).astype(np.float32)
-        return ((self.values >= bar[:, None]) & (self.values > 0)).sum(axis=1)
-
-    def linear(self, inside: np.ndarray) -> dict[str, np.ndarray]:
-        """The scores that are linear in the mask, so that a mean of masks gives the mean of the scores.
-
-        `inside` `(r, P)`, in the order of `values`: 0 or 1, or the share of masks that hold the pixel.
-        """
-        within = np.cumsum(self.heat * inside, axis=1)
-        first = self.ends[:, 0]
-        leading = np.cumsum(inside, axis=1, dtype=np.float64)
-        rows = np.arange(len(first))
-        kept = self.above(LEAST_HEAT)
-        ratio = []
-        for step in range(QUANTILES + 1):
-            quantile = kept - 1 - -(-(kept - 1) * step // QUANTILES)  # the first value not below the quantile
-            count = self.ends[rows, np.maximum(quantile, 0)]
-            ratio.append(within[rows, count - 1] / count)
-        heat_ratio = (np.sum(ratio, axis=0) - (ratio[0] + ratio[-1]) / 2) / QUANTILES
-        total = self.heat.sum(axis=1)
-        return {
-            "hit": np.where(self.empty, 0.0, leading[rows, first - 1] / first),
-            "mass": np.where(self.empty, 0.0, within[:, -1] / np.where(self.empty, 1.0, total)),
-            "ehr": np.where(self.empty, 0.0, heat_ratio),
-        }
-
-
 def measure(maps: np.ndarray, masks: np.ndarray, *, tau: np.ndarray | float = 0.5) -> pd.DataFrame:
     """Scores every map against its own mask; one row per map.
 
@@ -131,19 +80,34 @@ def measure(maps: np.ndarray, masks: np.ndarray, *, tau: np.ndarray | float = 0.
     leaves `iou` out.
     Ranges: all in [0, 1] and higher is better aligned, but for `lift` (>= 0) and the counts.
     Absent class: no rows give an empty table; a mask without a pixel, or a map with a value that is not finite, gives
-    NaN. Memory is bounded by a chunk of rows.
+    NaN. Maps are put in order one at a time, so memory is bounded by their size.
     Raises: `ValueError` where maps and masks are not on one grid.
     Source: pointing game (Zhang et al. 2018, ties ours); relevance mass and rank accuracy (Arras et al. 2022);
     effective heat ratio (Zhang, Khakzar et al. 2021); CheXlocalize (Saporta et al. 2022) for hit rate and IoU.
     """
     if maps.shape != masks.shape:
         raise ValueError(f"maps are {maps.shape} and masks {masks.shape}; resize the maps to the masks first")
-    maps, masks = flat(maps), flat(masks)
+    maps, masks = flat(maps), flat(masks) != 0
+    scores = np.empty((len(maps), len(SCORES)))
     taus = np.broadcast_to(np.asarray(tau, dtype=np.float64), (len(maps),))
-    step = max(1, CHUNK // max(maps.shape[1], 1))
-    starts = range(0, max(len(maps), 1), step)
-    parts = [_measured(maps[s : s + step], masks[s : s + step], taus[s : s + step]) for s in starts]
-    return pd.concat(parts, ignore_index=True)
+    silent, finite = np.ones((2, len(maps)), dtype=bool)
+    for row, mask in enumerate(masks):
+        values, order = loops().descending(positive(maps[row]))
+        loops().own(values, order, mask, taus[row], LEAST_HEAT, QUANTILES, scores[row])
+        silent[row], finite[row] = values[0] == 0, np.isfinite(maps[row]).all()
+    return _table(scores, masks, taus, silent, finite)
+
+
+def measure_one(values: np.ndarray, masks: np.ndarray, *, tau: np.ndarray | float = 0.5) -> pd.DataFrame:
+    """As `measure`, of one map `(*S)` against each of the masks `(R, *S)`: it is put in order once."""
+    values, masks = values.reshape(-1), flat(masks) != 0
+    scores = np.empty((len(masks), len(SCORES)))
+    taus = np.broadcast_to(np.asarray(tau, dtype=np.float64), (len(masks),))
+    ranked, order = loops().descending(positive(values))
+    for row, mask in enumerate(masks):
+        loops().own(ranked, order, mask, taus[row], LEAST_HEAT, QUANTILES, scores[row])
+    silent, finite = np.full((2, len(masks)), [[ranked[0] == 0], [np.isfinite(values).all()]])
+    return _table(scores, masks, taus, silent, finite)
 
 
 def positive(maps: np.ndarray) -> np.ndarray:
@@ -151,54 +115,33 @@ def positive(maps: np.ndarray) -> np.ndarray:
     return np.maximum(np.nan_to_num(maps, nan=0.0, posinf=0.0, neginf=0.0).astype(np.float32, copy=False), 0) + 0
 
 
-def _measured(maps: np.ndarray, masks: np.ndarray, tau: np.ndarray) -> pd.DataFrame:
-    sorted_maps, inside = _descending(positive(maps), masks)
-    ends, rows, p = sorted_maps.ends, np.arange(len(maps)), maps.shape[1]
-    found = np.cumsum(inside, axis=1, dtype=np.int32)
-    n = found[:, -1]
-    filled = np.maximum(n, 1)
-
-    above = sorted_maps.above(tau)
-    inter = np.where(above > 0, found[rows, above - 1], 0)
-    union = above + n - inter
-
-    bar = sorted_maps.values[rows, filled - 1]  # the n-th largest value; it may be shared by pixels beyond the n-th
-    over, upto = (sorted_maps.values > bar[:, None]).sum(axis=1), ends[rows, filled - 1]
-    sure = np.where(over > 0, found[rows, over - 1], 0)
-    shared = (found[rows, upto - 1] - sure) * (filled - over) / (upto - over)
-
-    precision = np.take_along_axis(found, ends - 1, axis=1) / ends
-    average_precision = (precision * inside).sum(axis=1) / filled
-    scores = sorted_maps.linear(inside)
-    table = pd.DataFrame(
-        {
-            "hit": scores["hit"],
-            "empty": sorted_maps.empty,
-            "iou": inter / np.maximum(union, 1),
-            "inter": inter.astype(np.float64),
-            "union": union.astype(np.float64),
-            "mass": scores["mass"],
-            "iobb": (sorted_maps.heat * inside).sum(axis=1) / filled,
-            "rank": (sure + shared) / filled,
-            "pixel_ap": average_precision,
-            "lift": average_precision * p / filled,
-            "ehr": scores["ehr"],
-            "area": n / max(p, 1),
-        }
-    )
-    table.loc[np.isnan(tau), ["iou", "inter", "union"]] = np.nan
-    measured = [*METRICS, "inter", "union", "lift"]
-    table.loc[(n == 0) | ~np.isfinite(maps).all(axis=1), measured] = np.nan
-    return table
+@cache
+def loops() -> ModuleType:
+    """The compiled inner loops, or the plain ones where numba is absent, broken or unwanted; settled once a process."""
+    return inner_loops(_compiled, "measuring maps") or alignment_plain
 
 
-def _descending(maps: np.ndarray, masks: np.ndarray) -> tuple[Descending, np.ndarray]:
-    """Maps sorted from the largest value down, and whether each sorted pixel lies in the mask.
+def _table(
+    found: np.ndarray, masks: np.ndarray, tau: np.ndarray, silent: np.ndarray, finite: np.ndarray
+) -> pd.DataFrame:
+    """The table of `measure`, from the scores that the inner loops found, `(R, 8)`."""
+    n, pixels = masks.sum(axis=1), masks.shape[1]
+    scores = dict(zip(SCORES, found.T, strict=True))
+    average_precision, union = scores["pixel_ap"], np.maximum(scores["union"], 1)
+    scores |= {"iou": scores["inter"] / union, "lift": average_precision * pixels / np.maximum(n, 1)}
+    for name, values in scores.items():
+        known = (n > 0) & finite & ~(np.isnan(tau) & (name in ("iou", "inter", "union")))
+        scores[name] = np.where(known, values, np.nan)
+    scores |= {"empty": silent, "area": n / max(pixels, 1)}
+    return pd.DataFrame({name: scores[name] for name in COLUMNS})
 
-    The bits of a float that is not negative sort like the float, and its sign bit is free: shifted out, it makes room
-    for the mask's bit, so one sort of integers carries both (about half the time of an argsort and two gathers).
-    """
-    keys = (maps.view(np.uint32) << np.uint32(1)) | (masks != 0).astype(np.uint32)
-    keys.sort(axis=1)
-    keys = keys[:, ::-1]
-    return Descending((keys >> np.uint32(1)).view(np.float32)), (keys & np.uint32(1)).astype(bool)
+
+def _compiled() -> ModuleType:
+    from raresight.explain import alignment_compiled
+
+    tau, scores = np.ones(1), np.empty(15)
+    values, order = alignment_compiled.descending(np.ones(1, dtype=np.float32))
+    alignment_compiled.own(values, order, tau > 0, 0.5, LEAST_HEAT, QUANTILES, scores[:8])
+    alignment_compiled.shares(values, order, tau, tau, LEAST_HEAT, QUANTILES, scores[8:12])
+    alignment_compiled.drawn(values, order, order, np.arange(2), np.zeros(1, dtype=np.int64), 0.5, scores[12:])
+    return alignment_compiled

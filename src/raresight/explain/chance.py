@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from raresight.core.seeds import numpy_rng
-from raresight.explain.alignment import METRICS, Descending, flat, measure, positive
+from raresight.explain.alignment import LEAST_HEAT, METRICS, QUANTILES, flat, loops, measure_one, positive
 
 DRAWS = 20
+SCORES = ("hit", "mass", "iobb", "ehr", "iou", "rank", "pixel_ap")  # as the inner loops give them
 
 
 def corrected(score: np.ndarray | float, chance: np.ndarray | float) -> np.ndarray:
@@ -55,30 +56,29 @@ def against_others(
         raise ValueError(f"maps are {maps.shape} and masks {masks.shape}; resize the maps to the masks first")
     maps, masks, patients = flat(maps), flat(masks) != 0, np.asarray(patients)
     taus = np.broadcast_to(np.asarray(tau, dtype=np.float64), (len(maps),))
-    columns = {f"{name}_0": np.full(len(maps), np.nan) for name in METRICS} | {"n_others": np.zeros(len(maps))}
+    scores, n_others = np.full((len(maps), len(SCORES)), np.nan), np.zeros(len(maps))
     _, patient = np.unique(patients, return_inverse=True)
     marked = np.asarray(masks.any(axis=1))
-    where = [np.flatnonzero(mask).astype(np.int32) for mask in masks]
+    places, offsets = _places(masks)
     everyone = _Pooled(masks, marked)
     for who in range(patient.max(initial=-1) + 1):
         own = np.flatnonzero(patient == who)
         others = np.flatnonzero((patient != who) & marked)
-        columns["n_others"][own] = len(np.unique(patient[others]))
+        n_others[own] = len(np.unique(patient[others]))
         if not len(others):
             continue
         shares, of_area = everyone.without(masks[own], marked[own])
         for row in own[marked[own] & np.isfinite(maps[own]).all(axis=1)]:
-            rng = numpy_rng("other patients' masks", *names, int(row))
-            drawn = others if len(others) <= draws else np.sort(rng.choice(others, draws, replace=False))
-            values = positive(maps[row])
-            order = np.argsort(-values)
-            ranked = Descending(values[order][None])
-            scores = {name: float(score[0]) for name, score in ranked.linear(shares[order][None]).items()}
-            scores["iobb"] = float(ranked.heat[0] @ of_area[order])
-            scores |= _drawn(ranked, order, [where[j] for j in drawn], float(taus[row]))
-            for name, value in scores.items():
-                columns[f"{name}_0"][row] = value
-    return pd.DataFrame(columns)
+            drawn = others
+            if len(others) > draws:
+                rng = numpy_rng("other patients' masks", *names, int(row))
+                drawn = np.sort(rng.choice(others, draws, replace=False))
+            values, order = loops().descending(positive(maps[row]))
+            loops().shares(values, order, shares, of_area, LEAST_HEAT, QUANTILES, scores[row, :4])
+            loops().drawn(values, order, places, offsets, drawn, taus[row], scores[row, 4:])
+    table = pd.DataFrame(scores, columns=[f"{name}_0" for name in SCORES])
+    table.loc[np.isnan(taus), "iou_0"] = np.nan
+    return table[[f"{name}_0" for name in METRICS]].assign(n_others=n_others)
 
 
 def prior_of(masks: np.ndarray) -> np.ndarray:
@@ -97,9 +97,7 @@ def against_prior(prior: np.ndarray, masks: np.ndarray, *, tau: np.ndarray | flo
     """
     if prior.shape != masks.shape[1:]:
         raise ValueError(f"the prior is {prior.shape} and a mask {masks.shape[1:]}")
-    everywhere = np.broadcast_to(prior, masks.shape)
-    table = measure(everywhere, masks, tau=tau)
-    return table[[*METRICS]].add_suffix("_prior")
+    return measure_one(prior, masks, tau=tau)[[*METRICS]].add_suffix("_prior")
 
 
 class _Pooled:
@@ -120,25 +118,8 @@ class _Pooled:
         return (self._mask - own.sum(axis=0)) / left, (self._of_area - of_area) / left
 
 
-def _drawn(ranked: Descending, order: np.ndarray, others: list[np.ndarray], tau: float) -> dict[str, float]:
-    """Means over some masks, each given by the places of its pixels, of the scores that are not linear in the mask.
-
-    All three follow from one number per pixel: how many pixels of the map have at least its value.
-    """
-    reached = np.empty(len(order), dtype=np.int32)
-    reached[order] = ranked.ends[0]
-    above = int(ranked.above(tau)[0])
-    sums = np.zeros(3)
-    for places in others:
-        ends = np.sort(reached[places])
-        n = len(ends)
-        found = np.searchsorted(ends, ends, side="right")  # mask pixels with at least this value
-        inter = np.searchsorted(ends, above, side="right")
-        bar = ranked.values[0, n - 1]
-        upto = ranked.ends[0, n - 1]
-        over = int(np.searchsorted(-ranked.values[0], -bar, side="left"))
-        sure = np.searchsorted(ends, over, side="right")
-        shared = (np.searchsorted(ends, upto, side="right") - sure) * (n - over) / (upto - over)
-        sums += inter / (above + n - inter), (sure + shared) / n, np.mean(found / ends)
-    iou, rank, average_precision = sums / len(others)
-    return {"iou": np.nan if np.isnan(tau) else float(iou), "rank": float(rank), "pixel_ap": float(average_precision)}
+def _places(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of every mask, one mask after another, and where each begins and the last one ends."""
+    places = [np.flatnonzero(mask).astype(np.int32) for mask in masks]
+    offsets = np.cumsum([0, *(len(some) for some in places)], dtype=np.int64)
+    return np.concatenate([np.empty(0, dtype=np.int32), *places]), offsets

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from raresight.explain import alignment
 from raresight.explain.alignment import METRICS, cells, measure, resized
 from raresight.explain.tau import choose_tau, otsu
 
@@ -121,8 +120,7 @@ def slow_rank(values: np.ndarray, inside: np.ndarray, rng: np.random.Generator) 
 
 
 @pytest.mark.parametrize("shape", [(5, 6), (3, 4, 3)])
-def test_against_definitions_and_scikit_learn(shape, monkeypatch):
-    monkeypatch.setattr(alignment, "CHUNK", 90)  # chunks of three rows: their borders may not show
+def test_against_definitions_and_scikit_learn(shape):
     rng = np.random.default_rng(5)
     maps = np.maximum(rng.normal(size=(7, *shape)), 0).astype(np.float32)
     maps[::2] = np.round(maps[::2] * 2)  # many ties
