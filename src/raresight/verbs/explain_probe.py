@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,21 +119,22 @@ def _from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, l
     from raresight.data.transforms import UndecodableError, to_mask
 
     target, size = manifest.targets(study.task), study.config.image.size
-    facts = _sizes(study)
-    named = np.flatnonzero((manifest.column("mask") != "") & (target == 1).any(1))
+    names = manifest.column("mask")
+    named = np.flatnonzero((names != "") & (target == 1).any(1))
+    sides = _sizes(study).loc[manifest.cases[named].astype(str)].to_numpy(dtype=float)
     row, label, masks = [], [], []
     unreadable, empty, other = [], [], []
     with study.progress.bar("reading masks") as advance:
-        for done, i in enumerate(named, start=1):
-            name = str(manifest.column("mask")[i])
+        for done, (i, (width, height)) in enumerate(zip(named, sides, strict=True), start=1):
+            name = str(names[i])
             advance(done, len(named))
             try:
-                mask = to_mask(study.root / name, size)
-            except UndecodableError:
+                content = (study.root / name).read_bytes()
+                mask = to_mask(content, size)
+            except (OSError, UndecodableError):
                 unreadable.append(name)
                 continue
-            width, height = (float(str(side)) for side in facts.loc[str(manifest.cases[i])])
-            of_mask = _size_of(study.root / name)
+            of_mask = _size_of(content)
             if of_mask and abs(of_mask[0] * height - of_mask[1] * width) > max(width, height):
                 other.append(f"{name} ({of_mask[0]} x {of_mask[1]}, its image {width:.0f} x {height:.0f})")
                 continue
@@ -270,10 +272,10 @@ def _sizes(study: OpenStudy) -> pd.DataFrame:
     return facts.set_index(facts["case"].astype(str))[["width", "height"]]
 
 
-def _size_of(path: Path) -> tuple[int, int] | None:
+def _size_of(content: bytes) -> tuple[int, int] | None:
     """Width and height of a picture's file by its head; None where that does not say."""
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(content)) as picture:
             return picture.size
     except (OSError, ValueError):
         return None
