@@ -36,7 +36,8 @@ from raresight.explain.arm_rows import Sides, alignment_rows, detector_rows, sco
 from raresight.explain.draws import Draws
 from raresight.explain.ranked_pairs import detector_figures
 from raresight.explain.tables import Row
-from raresight.explain.verdict import SAME_SCORE, WORSE_LOOK, verdict_rows
+from raresight.explain.verdict import SAME_SCORE, WORSE_LOOK
+from raresight.explain.verdict_table import verdict_rows
 
 CLASSES = ("nv", "mel", "bkl", "bcc", "akiec", "vasc", "df")
 SHARES = (0.67, 0.11, 0.11, 0.05, 0.033, 0.014, 0.013)
@@ -55,7 +56,9 @@ class Setting:
     own_noise: float = 0.15  # of a seed at a patient, and again at an image
     hits: bool = False  # alignment is yes or no
     detectors: bool = False
+    last_layer: bool = False  # maps of a second layer, with the same lot of images and half of its noise in common
     alignment: float = 0.0
+    alone: bool = False  # the planted change of alignment is at the last layer and not at the chosen one
     logit: float = 0.0
     expected: str = ""
     bound: float = 0.05
@@ -65,6 +68,7 @@ class Setting:
 SETTINGS = (
     Setting("as on HAM10000"),
     Setting("with detectors", detectors=True),
+    Setting("two layers", last_layer=True, detectors=True),
     Setting("seeds rule", seed_noise=0.15, own_noise=0.05),
     Setting("seeds do nothing", seed_noise=0.0),
     Setting("hit or miss", hits=True),
@@ -73,6 +77,15 @@ SETTINGS = (
     Setting("eight arms", arms=8),
     Setting("alignment lost", seeds=5, alignment=-0.25, expected=SAME_SCORE),
     Setting("alignment lost, score won", seeds=5, alignment=-0.25, logit=1.5, expected=WORSE_LOOK),
+    Setting(
+        "lost at the last layer, score won",
+        seeds=5,
+        last_layer=True,
+        alignment=-0.25,
+        alone=True,
+        logit=1.5,
+        expected=WORSE_LOOK,
+    ),
 )
 
 
@@ -113,13 +126,20 @@ def simulate(setting: Setting, rng: np.random.Generator) -> Study:
             z = z + 3 * setting.own_noise * rng.normal(size=(n, k))
             z[:, 1] += setting.logit * planted
             logits[arm][seed] = z
-            values = (rng.random(n) < mass) * 1.0 if setting.hits else np.clip(mass, 0, 1)
-            frames.append(
-                pd.DataFrame({
-                    "arm": arm, "seed": seed, "class": np.array(setting.classes)[label], "case": np.arange(n),
-                    "patient": patient, "mass": values, "mass_0": chance,
-                })
-            )  # fmt: skip
+            maps = {"chosen": mass}
+            if setting.last_layer:
+                other = setting.own_noise * (rng.normal(size=setting.patients)[patient] + rng.normal(size=n))
+                maps["last"] = mass + (other - own + setting.seed_noise * rng.normal(size=k)[label] - luck) / 2
+            if setting.alone:
+                maps["chosen"] = mass - setting.alignment * planted
+            for layer, shown in maps.items():
+                values = (rng.random(n) < shown) * 1.0 if setting.hits else np.clip(shown, 0, 1)
+                frames.append(
+                    pd.DataFrame({
+                        "arm": arm, "seed": seed, "class": np.array(setting.classes)[label], "case": np.arange(n),
+                        "patient": patient, "layer": layer, "mass": values, "mass_0": chance,
+                    })
+                )  # fmt: skip
             if setting.detectors:
                 cells[arm][seed] = _pixels(base, label, setting, rng)
     return Study(logits, labels, patient, pd.concat(frames), cells)
@@ -153,7 +173,8 @@ def table(study: Study, classes: Sequence[str], resamples: int, names: object) -
         },
         classes, sides,
     )  # fmt: skip
-    return verdict_rows(scores, alignment_rows(study.rows, sides, measures=("mass",)), found, measure="mass")
+    alignment = alignment_rows(study.rows, sides, measures=("mass",))
+    return verdict_rows(scores, alignment, found, measure="mass", layer="chosen", last=study.rows["layer"].iloc[-1])
 
 
 @dataclass

@@ -34,22 +34,25 @@ def look_table(found: Found, title: str, lines: Sequence[str]) -> str:
         ("auroc", "AUROC"),
         ("auprc", "Average precision"),
         ("alignment", "Alignment"),
+        ("alignment_last", "Alignment at the last layer"),
         ("detectors", "Detectors"),
         ("d_prime", "d'"),
     ):
-        said += ["", f"### {name}", "", *_by_class(found, "verdict", {"metric": metric})]
+        by_class = _by_class(found, "verdict", {"metric": metric})
+        said += ["", f"### {name}", "", *by_class] if by_class else []
     methods = sorted({row["method"] for row in found["tables"]["alignment"] if row["method"] not in (None, "random")})
+    layer = found["choices"]["layer"]
     for method in [*methods, "random"]:
-        wanted = {"metric": "mass_corrected", "method": method, "cases": "all"}
+        wanted = {"metric": "mass_corrected", "method": method, "cases": "all", "layer": layer}
         said += ["", f"### Alignment by {method.replace('_', '-')}", ""]
         said += _by_class(found, "alignment", wanted)
         skill = _by_class(found, "alignment", wanted | {"metric": "mass_skill"})
         said += ["", "Over the prior:", "", *skill] if skill else []
     if methods:
-        wanted = {"metric": "no_evidence", "method": methods[0], "cases": "all"}
+        wanted = {"metric": "no_evidence", "method": methods[0], "cases": "all", "layer": layer}
         said += ["", "### Share of maps without any evidence", "", *_by_class(found, "alignment", wanted)]
     for cases in ("found", "missed"):
-        wanted = {"metric": "mass_corrected", "method": methods[0], "cases": cases} if methods else {}
+        wanted = {"metric": "mass_corrected", "method": methods[0], "cases": cases, "layer": layer} if methods else {}
         said += ["", f"### Alignment where the finding was {cases}", "", *_by_class(found, "alignment", wanted)]
     said += ["", "## Figures of whole networks", "", *_whole(found), "", "## Between networks", "", *_between(found)]
     if found["limits"]:
@@ -82,7 +85,8 @@ def _what(found: Found) -> list[str]:
         "",
         f"Layer of the maps: {choices['layer']} ({choices['layer_from']}); scores of the layers: "
         + (", ".join(f"{name} {score:.3f}" for name, score in choices["layer_scores"].items()) or "none")
-        + f". First method: {choices['method']}. Chosen on: {choices['chosen_on']}.",
+        + f". Last layer: {choices['last_layer']}. First method: {choices['method']}. "
+        f"Chosen on: {choices['chosen_on']}.",
     ]
 
 
@@ -93,13 +97,16 @@ def _gate(found: Found) -> list[str]:
         if row["metric"] in ("deletion_gain", "insertion_gain") and row["value"] is not None:
             gains.setdefault(row["arm"], {}).setdefault(row["metric"], []).append(row["value"])
     said = [
-        "| arm | method | gate | deletion and insertion beyond a random order, logits, mean of seeds |",
-        "|---|---|---|---|",
+        "| arm | layer | method | gate | deletion and insertion beyond a random order, logits, mean of seeds |",
+        "|---|---|---|---|---|",
     ]
     for row in rows:
-        mine = gains.get(row["arm"], {}) if row["method"] == found["choices"]["method"] else {}
+        first = (row["layer"], row["method"]) == (found["choices"]["layer"], found["choices"]["method"])
+        mine = gains.get(row["arm"], {}) if first else {}
         told = ", ".join(f"{sum(v) / len(v):+.3f}" for v in mine.values()) or "-"
-        said.append(f"| {row['arm']} | {row['method']} | {row['verdict']} {row['reason'] or ''} | {told} |")
+        said.append(
+            f"| {row['arm']} | {row['layer']} | {row['method']} | {row['verdict']} {row['reason'] or ''} | {told} |"
+        )
     return said
 
 

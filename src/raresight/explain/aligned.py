@@ -27,14 +27,15 @@ def aligned(
 
     Columns beside them: `arm seed class case patient row layer method tau`, `logit` and `score` of the class on the
     image, `cells` (how many cells of the map the finding fills). `prior` `(K, *S)` are the mean training masks, NaN
-    where there is none. Without `cuts` maps are cut at half of their largest value.
+    where there is none. A kind of map that is not defined at a layer (`cam`) has no rows there. Without `cuts` maps are
+    cut at half of their largest value.
     """
     assert probe.regions is not None and probe.cases is not None
     row, label = probe.regions.row[which], probe.regions.label[which]
     side = halves(probe.patients)[row]
     tables = []
     for layer in layers:
-        for method in methods:
+        for method in (method for method in methods if (layer, method) in seen.maps):
             for k in np.unique(label):
                 mine = np.flatnonzero(label == k)
                 name, masks = probe.classes[k], probe.regions.masks(which[mine])

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import pandas as pd
 from torch import nn
 
 from raresight.core.errors import ConfigError, Problem, listed
+from raresight.core.files import sha256_of
 from raresight.core.progress import Silent
 from raresight.explain.aligned import aligned
-from raresight.explain.choices import MOST_REGIONS, Cuts, choose_cuts, choose_layer, few_regions, rows_kept
+from raresight.explain.choices import MOST_REGIONS, Cuts, few_regions, rows_kept
 from raresight.explain.dissection_table import dissection_table
 from raresight.explain.fitting import fitted, fitting, known, wrong
 from raresight.explain.kept import kept_json, kept_table
@@ -27,10 +29,11 @@ from raresight.explain.network_facts import VERSION as GEOMETRY
 from raresight.explain.network_facts import between_facts, geometry_facts
 from raresight.explain.on_image import aligned_on_image, cuts_on_image, limit_on_image, maps_on_image
 from raresight.explain.pictures import cases
-from raresight.explain.pixel_maps import PIXEL_METHODS, require_captum
+from raresight.explain.pixel_maps import PIXEL_METHODS, PLACE, require_captum
 from raresight.explain.probe import ProbeSet
 from raresight.explain.separability import Drawn
 from raresight.explain.separability import draw as draw_probes
+from raresight.explain.settled import settle_cuts, settle_places
 from raresight.explain.store import MOST_STAGES, Asked, Network, Seen, hash_of_probe, see
 from raresight.explain.tables import Row, fact_rows
 from raresight.explain.told import (
@@ -52,7 +55,7 @@ from raresight.explain.told import (
 )
 from raresight.explain.tried import faithful, gates
 from raresight.explain.units_shown import units_shown
-from raresight.explain.verdict import verdict_rows
+from raresight.explain.verdict_table import verdict_rows
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
@@ -90,8 +93,9 @@ def look(
     compared with, the first where none is named. `prior` `(K, *S)`: mean training masks. `cache`: a folder that
     outlives the call, so that a stopped one goes on. `methods`: `grad_cam`, `hires_cam`,
     `cam`, and on the image itself, for annotated findings alone, `integrated_gradients` and `occlusion` (extra
-    `explain`; some hundred passes a map). The verdict rests on the first kind of layer map, the second has to point the
-    same way; maps on the image are measured beside them and not put to the gate.
+    `explain`; some hundred passes a map). The verdict rests on the first kind of layer map, at the chosen layer and at
+    the last one, and a second kind has to show the same by itself; maps on the image are measured beside them and not
+    put to the gate.
 
     Raises: `ConfigError` RS-X01 without Captum where it is needed, RS-R48 where there is nothing to look into, RS-R49
     for a network that cannot be looked into.
@@ -122,20 +126,25 @@ def look(
 
 @dataclass
 class Looked:
-    """What is known of one network: what it said of both probes, and its rows."""
+    """What is known of one network: what it said of both probes, and its rows.
+
+    `layers`: its own names for the layers whose maps are measured, the chosen one first and the last where that is
+    another; `gates` layer -> kind of map -> how the gate went.
+    """
 
     network: Network
     chosen_on: Seen
     seen: Seen
-    layer: str = ""
+    layers: tuple[str, ...] = ()
     pixels: Seen | None = None
     rows: pd.DataFrame = field(default_factory=pd.DataFrame)
-    gates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    gates: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     faithful: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
-    def folder(self) -> str:
-        return f"{self.network.arm}/seed-{self.network.seed}"
+    def layer(self) -> str:
+        """The chosen layer; empty where the network keeps no places apart."""
+        return next(iter(self.layers), "")
 
 
 class Look:
@@ -183,11 +192,13 @@ class Look:
         self._temporary = tempfile.TemporaryDirectory() if folder is None else None
         self.folder = Path(self._temporary.name) if self._temporary else Path(str(folder))
         self._hashes = hashes
-        self.limits = list(limits)
+        self._given_limits = list(limits)
+        self.limits: list[str] = []
         self.progress = progress or Silent()
         self.tasks: tuple[str, ...] = ()
         self.choices: dict[str, Any] = {}
-        self.cuts = Cuts()
+        self.places: tuple[int, ...] = (-1,)
+        self.cuts: list[Cuts] = []
         self.pixel_cuts = Cuts()
         self.looked: list[Looked] = []
         self.rows = pd.DataFrame()
@@ -221,8 +232,9 @@ class Look:
         asked = [tasks] if isinstance(tasks, str) else list(tasks)
         known("tasks", asked, TASKS)
         self.tasks = tuple(task for task in TASKS if task in asked)
+        self.looked, self.limits = [], list(self._given_limits)
         self._tell_limits()
-        self._choose_layer()
+        self.places, self.choices = settle_places(self)
         with self.progress.bar("looking into networks") as advance:
             for done, network in enumerate(self.networks):
                 self.progress.say(f"looking into {network.arm}, seed {network.seed}")
@@ -230,7 +242,7 @@ class Look:
                 advance(done + 1, len(self.networks))
         if not any(one.seen.layers for one in self.looked):
             self.limits.append(PLACELESS)
-        self._choose_cuts()
+        self.cuts, self.pixel_cuts = settle_cuts(self), cuts_on_image(self)
         if "alignment" in self.tasks and self.probe.regions is not None:
             for one in self.looked:
                 one.rows = pd.concat([self._aligned(one), aligned_on_image(self, one)], ignore_index=True)
@@ -238,9 +250,14 @@ class Look:
         self.faithful = pd.concat([one.faithful for one in self.looked], ignore_index=True)
         self.choices |= {
             "layer": self.layer or None,
+            "last_layer": self.measured[-1] if self.measured else None,
             "alignment": MEASURE,
             "method": self.methods[0],
-            "tau": self.cuts.as_rows() + self.pixel_cuts.as_rows(),
+            "tau": [
+                row | {"layer": layer}
+                for layer, cuts in zip((*self.measured, PLACE), (*self.cuts, self.pixel_cuts), strict=True)
+                for row in cuts.as_rows()
+            ],
             "q": Q,
             "chosen_on": SAME_IMAGES if self.crossed else self.choose.part or "choose",
             "most_regions_of_a_class": MOST_REGIONS,
@@ -276,42 +293,15 @@ class Look:
         """All layers that are looked at, counted from the deepest, so that arms of other networks can be told alike."""
         return tuple(range(-(len(self.layers) or MOST_STAGES), 0))
 
-    def _choose_layer(self) -> None:
-        """The layer of the maps, by the baseline's networks on validation; its position counts from the deepest."""
-        of_baseline = [network for network in self.networks if network.arm == self.baseline]
-        which = few_regions(self.choose)
-        if not len(which) or len(self.layers) == 1:
-            reason = (
-                "the only one named" if len(self.layers) == 1 else "the deepest: nothing is annotated on validation"
-            )
-            self.place, self.choices = -1, {"layer_from": reason, "layer_scores": {}}
-            return
-        tables = []
-        for network in of_baseline:
-            self.progress.say(f"choosing the layer: {network.arm}, seed {network.seed}")
-            seen = self._see(network, "choose")
-            if seen.layers:
-                key = [VERSION, seen.key, which.tolist(), self.methods[0]]
-                names = seen.names
-                make = partial(aligned, seen, self.choose, which, names, self.methods[:1], None)
-                tables.append(kept_table(self.home(network), "layers", key, make))
-        if not tables:
-            self.place, self.choices = -1, {"layer_from": "the networks keep no places apart", "layer_scores": {}}
-            return
-        best, figures = choose_layer(pd.concat(tables, ignore_index=True))
-        self.place = names.index(best) - len(names) if best else -1
-        what = f"{self.methods[0]} of {self.baseline}, share of the map inside beyond chance, mean of classes"
-        self.choices = {"layer_from": f"highest on validation: {what}", "layer_scores": figures}
-
     def home(self, network: Network) -> Path:
         """Where a network's part of the cache lies."""
         return self.folder / "cache" / network.arm / f"seed-{network.seed}"
 
-    def _see(self, network: Network, what: str, model: Callable[[], nn.Module] | None = None) -> Seen:
+    def see(self, network: Network, what: str, model: Callable[[], nn.Module] | None = None) -> Seen:
         """What a network says of the probe, or of that on which is chosen; both at once where they are one."""
         of_baseline = network.arm == self.baseline
         choosing = what == "choose" or self.crossed
-        mapped = self._everywhere if of_baseline and choosing else (self.place,)
+        mapped = self._everywhere if of_baseline and choosing else self.places
         probe, sha = (self.choose, self.hashes[1]) if what == "choose" else (self.probe, self.hashes[0])
         asked = self._asked(mapped, kept=what == "probe" or self.crossed)
         folder = self.home(network) / ((probe.part or what) if not self.crossed else self.part)
@@ -327,36 +317,24 @@ class Look:
                 made.append(network.make())
             return made[0]
 
-        on_choice = self._see(network, "choose", model)
-        seen = on_choice if self.crossed else self._see(network, "probe", model)
+        on_choice = self.see(network, "choose", model)
+        seen = on_choice if self.crossed else self.see(network, "probe", model)
         one = Looked(network, on_choice, seen)
         if seen.layers:
-            one.layer = seen.names[max(self.place, -len(seen.names))]
+            one.layers = tuple(seen.names[max(place, -len(seen.names))] for place in self.places)
             if "faithfulness" in self.tasks:
                 table = faithful(seen, self.probe, one.layer, self.methods[0], model, self.home(network))
                 one.faithful = table.assign(arm=network.arm, seed=network.seed)
             if "sanity" in self.tasks:
-                real = [method for method in self.kinds(seen) if method != NULL_METHOD]
-                one.gates = gates(seen, self.probe, one.layer, real, model, self.home(network))
+                real = [method for method in self.methods if any(method == kind for _, kind in seen.maps)]
+                one.gates = gates(seen, self.probe, one.layers, real, model, self.home(network))
         one.pixels = maps_on_image(self, one, model)
         return one
 
-    def _choose_cuts(self) -> None:
-        for arm in self.arms:
-            some = [one for one in self.looked if one.network.arm == arm]
-            if some[0].layer:
-                found = choose_cuts(
-                    {arm: [one.chosen_on for one in some]}, self.choose, some[0].layer, self.kinds(some[0].seen),
-                    crossed=self.crossed,
-                )  # fmt: skip
-                self.cuts.share.update(found.share)
-                self.cuts.origin.update(found.origin)
-        self.cuts = Cuts(self.cuts.share, self.cuts.origin, self.crossed)
-        self.pixel_cuts = cuts_on_image(self)
-
-    def kinds(self, seen: Seen) -> tuple[str, ...]:
-        """The kinds of maps that were made of a network, random ones last."""
-        return tuple(dict.fromkeys(method for _, method in seen.maps))
+    def kinds(self, one: Looked, turn: int = 0, *, null: bool = True) -> tuple[str, ...]:
+        """The kinds of maps that are measured of a network at one of its layers, random ones at the first alone."""
+        kinds = [method for layer, method in one.seen.maps if layer == one.layers[turn]]
+        return tuple(method for method in kinds if method != NULL_METHOD or (null and not turn))
 
     def report(
         self, out: str | Path, facts: Mapping[str, Any] | None = None, *, pictures: bool = True
@@ -398,7 +376,8 @@ class Look:
         gate, self.greyed = gate_table(self, self.methods[0])
         faithfulness = faithful_table(self.faithful, self.layer)
         gate += faithfulness
-        gate += [row for method in self.methods[1:] for row in gate_table(self, method)[0]]
+        others = [(method, layer) for layer in self.measured for method in self.methods][1:]
+        gate += [row for method, layer in others for row in gate_table(self, method, layer)[0]]
         gate += ungated_table(self)
         sides = sides_of(self, self.greyed)
         scored = score_table(self, sides)
@@ -421,6 +400,7 @@ class Look:
             detectors,
             measure=MEASURE,
             layer=self.layer or None,
+            last=self.choices["last_layer"],
             method=self.methods[0],
             second=next(iter(self.methods[1:]), None),
         )
@@ -434,18 +414,19 @@ class Look:
         }
 
     def _aligned(self, one: Looked) -> pd.DataFrame:
-        if not one.layer:
+        if not one.layers or not self.measured:
             return pd.DataFrame()
-        methods = self.kinds(one.seen)
-        if one is not self.looked[0]:  # maps that know nothing are the same for every network
-            methods = tuple(method for method in methods if method != NULL_METHOD)
-        cuts = [row for row in self.cuts.as_rows() if row["arm"] == one.network.arm]
-        prior = None if self.prior is None else [float(np.nansum(self.prior)), self.prior.shape]
-        key = [VERSION, one.seen.key, self.which.tolist(), methods, cuts, prior]
+        null = one is self.looked[0]  # maps that know nothing are the same for every network
+        kinds = [self.kinds(one, turn, null=null) for turn in range(len(one.layers))]
+        cuts = [row for of_layer in self.cuts for row in of_layer.as_rows() if row["arm"] == one.network.arm]
+        key = [VERSION, one.seen.key, self.which.tolist(), one.layers, kinds, cuts, self.prior_sha256]
 
         def make() -> pd.DataFrame:
-            rows = aligned(one.seen, self.probe, self.which, [one.layer], methods, self.cuts, self.prior)
-            return rows.assign(layer=self.layer)
+            tables = [
+                aligned(one.seen, self.probe, self.which, [mine], kind, cut, self.prior).assign(layer=name)
+                for name, mine, kind, cut in zip(self.measured, one.layers, kinds, self.cuts, strict=True)
+            ]
+            return pd.concat(tables, ignore_index=True)
 
         self.progress.say(f"maps against findings: {one.network.arm}, seed {one.network.seed}")
         return kept_table(self.home(one.network), "alignment", key, make)
@@ -458,9 +439,18 @@ class Look:
         return found
 
     @property
+    def measured(self) -> tuple[str, ...]:
+        """The layers whose maps are measured by the baseline's names for them, the chosen one first."""
+        return self.looked[0].layers if self.looked else ()
+
+    @property
     def layer(self) -> str:
         """The chosen layer by the baseline's name for it."""
         return self.looked[0].layer if self.looked else ""
+
+    @cached_property
+    def prior_sha256(self) -> str:
+        return "" if self.prior is None else sha256_of([self.prior.shape, sha256(self.prior.tobytes()).hexdigest()])
 
 
 def _nothing(found: str) -> ConfigError:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from torch import nn
 
@@ -59,7 +58,6 @@ def aligned_on_image(look: Look, one: Looked) -> pd.DataFrame:
         return pd.DataFrame()
     methods, cuts = look.pixel_methods, look.pixel_cuts
     mine = [row for row in cuts.as_rows() if row["arm"] == one.network.arm]
-    prior = None if look.prior is None else [float(np.nansum(look.prior)), look.prior.shape]
-    key = [VERSION, one.seen.weights_sha256, look.hashes[0], look.which.tolist(), methods, mine, prior]
+    key = [VERSION, one.seen.weights_sha256, look.hashes[0], look.which.tolist(), methods, mine, look.prior_sha256]
     make = partial(aligned, one.pixels, look.probe, look.which, [PLACE], methods, cuts, look.prior)
     return kept_table(look.home(one.network), "on_image", key, make)

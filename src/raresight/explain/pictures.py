@@ -60,7 +60,7 @@ def cases(look: Look, greyed: Mapping[str, str], out: Path, *, pictures: bool = 
 def _rows(look: Look) -> pd.DataFrame:
     """A line for every network and finding of the first kind of map; of all positives where nothing is drawn."""
     if len(look.rows):
-        rows = look.rows[look.rows["method"] == look.methods[0]]
+        rows = look.rows[(look.rows["method"] == look.methods[0]) & (look.rows["layer"] == look.layer)]
         return rows.assign(alignment=corrected(rows["mass"].to_numpy(), rows["mass_0"].to_numpy()))
     probe, tables = look.probe, []
     assert probe.cases is not None

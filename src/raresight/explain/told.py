@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from raresight.core.files import read_json, replacing, write_json, write_text
-from raresight.explain.arm_rows import Sides, alignment_rows, score_rows
+from raresight.explain.arm_rows import MEASURES, Sides, alignment_rows, score_rows
 from raresight.explain.called import cut_at, scores
 from raresight.explain.choices import halves
 from raresight.explain.draws import Draws, Figure, mean_figures
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from raresight.explain.look import Look, Looked
 
 GAINS = ("deletion_gain", "insertion_gain")
+LAST_MEASURES = ("mass",)
 NULL_METHOD = "random"  # maps that know nothing of the image
 
 
@@ -68,18 +69,23 @@ def all_rows(look: Look) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
-def gate_table(look: Look, method: str) -> tuple[list[Row], dict[str, str]]:
-    """T5 of one kind of map, and the arms whose maps of this kind are not trusted, with the reason."""
+def gate_table(look: Look, method: str, layer: str = "") -> tuple[list[Row], dict[str, str]]:
+    """T5 of one kind of map, and the arms whose maps of this kind are not trusted, with the reason.
+
+    `layer` by the baseline's name for it; the chosen one where none is named.
+    """
+    layer = layer or look.layer
+    turn = look.measured.index(layer) if layer else 0
     tried: dict[str, dict[int, tuple[bool, str]]] = {}
     facts = []
     for one in look.looked:
-        if method in one.gates:
-            said = one.gates[method]
+        if one.gates and method in one.gates[one.layers[turn]]:
+            said = one.gates[one.layers[turn]][method]
             network = {"arm": one.network.arm, "seed": one.network.seed}
             tried.setdefault(one.network.arm, {})[one.network.seed] = (said["passed"], said["reason"])
-            facts += [network | fact | {"layer": look.layer} for fact in said["facts"]]
+            facts += [network | fact | {"layer": layer} for fact in said["facts"]]
     rows, greyed = gate_rows(tried, facts)
-    return [one | {"method": one["method"] or method, "layer": one["layer"] or look.layer} for one in rows], greyed
+    return [one | {"method": one["method"] or method, "layer": one["layer"] or layer} for one in rows], greyed
 
 
 def ungated_table(look: Look) -> list[Row]:
@@ -118,11 +124,14 @@ def faithful_table(rows: pd.DataFrame, layer: str) -> list[Row]:
 
 
 def alignment_table(look: Look, sides: Sides) -> list[Row]:
-    """T2, each kind of map greyed by its own gate; maps that know nothing are told for the baseline alone."""
+    """T2, each kind of map greyed by its own gate; maps that know nothing are told for the baseline alone.
+
+    At the last layer, where it is not the chosen one, the share inside and maps without evidence alone are told.
+    """
     rows, found = look.rows, []
     if not len(rows):
         return []
-    for method, some in rows.groupby("method", sort=False):
+    for (layer, method), some in rows.groupby(["layer", "method"], sort=False):
         if method == NULL_METHOD:
             of_baseline = some.drop(columns="found")
             found += alignment_rows(of_baseline, replace(sides, greyed={}))
@@ -130,7 +139,9 @@ def alignment_table(look: Look, sides: Sides) -> list[Row]:
             ungated = alignment_rows(some, replace(sides, greyed={}))
             found += [one | {"reason": "; ".join(filter(None, (NOT_GATED, one["reason"])))} for one in ungated]
         else:
-            found += alignment_rows(some, replace(sides, greyed=gate_table(look, str(method))[1]))
+            greyed = gate_table(look, str(method), str(layer))[1]
+            measures = MEASURES if layer == look.layer else LAST_MEASURES
+            found += alignment_rows(some, replace(sides, greyed=greyed), measures=measures)
     return found
 
 

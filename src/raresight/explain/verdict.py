@@ -1,43 +1,47 @@
 """Score and look joined: what a change of arm did to a class, in one of four flags, and whether maps beat chance.
 
 The rule, for one class and arm against the baseline, at alpha = .05. Two families are adjusted by Holm over class x
-metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment, detectors). d′ of the logits stands beside
-them and raises no flag: it is computed from the very logits that AUROC ranks, and a loss that only bends their scale
-moves it while the network looks and ranks as before.
+metric x arm: **score** (AUROC, AP) and **look** (chance-corrected alignment at the chosen layer, alignment at the last
+layer, detectors). d′ of the logits stands beside them and raises no flag: it is computed from the very logits that
+AUROC ranks, and a loss that only bends their scale moves it while the network looks and ranks as before.
+
+Why two layers: the chosen one lies best on the findings and has the finer grid, but between it and the logit a network
+can still come to lean on something else. What it leans on shows at the last layer, where before a mean and a linear
+head the map is the logit itself, spread over its cells. Where the chosen layer is the last there is one alignment.
 
 1. `too few to tell`: fewer than 10 patients with the class, or fewer than 3 seeds an arm (then a look that differs may
    be a seed's luck), or neither alignment nor detectors can be compared.
-2. `better score, worse look`: AUROC or AP is shown higher (and neither lower) after Holm, and alignment is shown lower
-   after Holm.
+2. `better score, worse look`: AUROC or AP is shown higher (and neither lower) after Holm, and an alignment is shown
+   lower (and neither higher) after Holm.
 3. `same score, different model`: no difference of AUROC or AP is shown, not even taken alone (both p > alpha without
    adjustment, the strict side here), and a look differs after Holm.
 4. `consistent`: otherwise. Either no look was shown to differ, or the score moved with it; the reason says which.
 
 A difference of alignment may be the method's, not the network's. So where a second kind of map was measured, alignment
-counts as shown only if the second one's gate was passed and its own difference, taken alone, lies on the same side of 0
-(p <= alpha without adjustment); else the flag is given as if no difference of alignment had been shown, and the reason
-says so. Where there is no second kind, or it gives the
-very same maps at this layer (HiResCAM and Grad-CAM do before a mean and a linear head), the reason says that one alone
-was looked at. This can only take flags away.
+counts as shown only if the second one's gate was passed and its own difference at that layer, taken alone, lies on the
+same side of 0 (p <= alpha without adjustment); else the flag is given as if no difference of that alignment had been
+shown, and the reason says so. Where there is no second kind, or it gives the very same maps at this layer (HiResCAM and
+Grad-CAM do before a mean and a linear head), the reason says that one alone was looked at. This can only take flags
+away.
 
 Error control: flags 2 and 3 both need a look that is shown, so over a study whose arms do not differ the chance of any
 such flag is at most alpha, Holm's familywise rate over the look family, whatever the scores do. It is simulated in
 `docs/results` (`make study-look-null`). Flag 3 never shows that two scores are the same, and no failure to differ
 could: its reason carries the interval of both differences, and the reader judges whether that is near enough.
 
-An arm whose maps fail the gate (or any arm, where the baseline's fail) gets no flag: `maps not trusted`, and its rows
-are in no look family.
+An arm whose maps at the chosen layer fail the gate (or any arm, where the baseline's fail) gets no flag: `maps not
+trusted`, and its rows are in no look family. Where those at the last layer alone fail, their alignment is left out.
 
 Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
 
-from raresight.explain.tables import Row, adjust, row
+from raresight.explain.tables import Row
 
 ALPHA = 0.05
 FEWEST_SEEDS = 3
@@ -52,7 +56,9 @@ NOT_SHOWN, NOT_TRUSTED = "not shown", "maps not trusted"
 SCORES = {"auroc": "AUROC", "auprc": "AP"}
 ROUNDING = 1e-6  # two formulas that are one differ by less
 METHODS_IN_WORDS = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "cam": "CAM"}
-LOOKS = {"alignment": "alignment", "detectors": "detectors"}
+LAST = "alignment_last"
+LOOKS = {"alignment": "alignment", LAST: "alignment at the last layer", "detectors": "detectors"}
+ALIGNMENTS = ("alignment", LAST)
 BESIDE = LOOKS | {"d_prime": "d′"}
 
 
@@ -73,25 +79,32 @@ def verdict(
     *,
     alpha: float = ALPHA,
     baseline_greyed: bool = False,
-    second: Second | None = None,
+    second: Mapping[str, Second] = MappingProxyType({}),
 ) -> tuple[str | None, str]:
     """The flag of one class and arm, and the reason in words; see the head of this file for the rule.
 
-    `rows`: metric (`auroc`, `auprc`, `alignment`, `detectors`, `d_prime`; any may be missing) -> its row with
-    `difference diff_low diff_high p p_adjusted n_patients n_seeds greyed`, adjusted. None for maps not trusted.
-    `second`: what another kind of map says of the alignment.
+    `rows`: metric (`auroc`, `auprc`, `alignment`, `alignment_last`, `detectors`, `d_prime`; any may be missing) -> its
+    row with `difference diff_low diff_high p p_adjusted n_patients n_seeds greyed`, adjusted; an `alignment_last` that
+    is greyed, or whose baseline is, comes without `p`. None for maps not trusted.
+    `second`: metric (`alignment`, `alignment_last`) -> what another kind of map says of it.
     """
-    if baseline_greyed or any(one["greyed"] for one in rows.values()):
+    if baseline_greyed or any(one["greyed"] for metric, one in rows.items() if metric != LAST):
         return None, f"{NOT_TRUSTED}: the {'baseline' if baseline_greyed else 'arm'} did not pass the gate (T5)"
     scores = {name: rows[name] for name in SCORES if name in rows and rows[name]["p"] is not None}
     looks = {name: rows[name] for name in LOOKS if name in rows and rows[name]["p"] is not None}
-    unseen = "; ".join(LOOKS[name] + _why(rows.get(name)) for name in LOOKS if name not in looks)
+    missing = [name for name in LOOKS if name not in looks and (name in rows or name != LAST)]
+    unseen = "; ".join(LOOKS[name] + _why(rows.get(name)) for name in missing)
     if reason := _cannot_tell(rows, scores, looks, unseen):
         return TOO_FEW, reason
     shown = {name: one for name, one in looks.items() if _shown(one, alpha)}
-    confirmed, by_whom = _confirmed(looks.get("alignment"), second, alpha)
-    if not confirmed:
-        shown.pop("alignment", None)
+    told = []
+    for name in ALIGNMENTS:
+        confirmed, by_whom = _confirmed(looks.get(name), second.get(name), alpha)
+        if not confirmed:
+            shown.pop(name, None)
+        if by_whom:
+            told.append(f"{LOOKS[name]}: {by_whom}" if LAST in looks else by_whom)
+    by_whom = "; ".join(told)
     flag, why = _flag(list(scores.values()), shown, alpha)
     said = f"{why}: {_words(SCORES, rows)}; {'shown: ' if shown else ''}{_words(LOOKS, shown) or _words(BESIDE, rows)}"
     return flag, said + (f"; {by_whom}" if by_whom else "") + (f"; not looked at: {unseen}" if unseen else "")
@@ -139,7 +152,8 @@ def _flag(scores: Sequence[Row], shown: Mapping[str, Row], alpha: float) -> tupl
     """From the scores' rows and those of the looks that are shown to differ."""
     better = any(_shown(one, alpha) and one["difference"] > 0 for one in scores)
     worse = any(_shown(one, alpha) and one["difference"] < 0 for one in scores)
-    if better and not worse and "alignment" in shown and shown["alignment"]["difference"] < 0:
+    moved = [shown[name]["difference"] for name in ALIGNMENTS if name in shown]
+    if better and not worse and moved and max(moved) < 0:
         return WORSE_LOOK, "a higher score and a lower alignment were shown"
     if not shown:
         return CONSISTENT, "no look was shown to differ, which does not make them equal"
@@ -157,7 +171,7 @@ def _cannot_tell(
     if seeds < FEWEST_SEEDS:
         many = "one seed" if seeds == 1 else f"{seeds} seeds"
         return f"{many} an arm, fewer than {FEWEST_SEEDS}: a different look may be a seed's luck"
-    return None if {"alignment", "detectors"} & set(looks) else f"not looked at: {unseen}"
+    return None if looks else f"not looked at: {unseen}"
 
 
 def chance_verdict(one: Row, *, alpha: float = ALPHA) -> tuple[str, str]:
@@ -172,106 +186,6 @@ def chance_verdict(one: Row, *, alpha: float = ALPHA) -> tuple[str, str]:
         return TOO_FEW, one["reason"]
     above = one["value"] > 0 and one["p_adjusted"] <= alpha
     return (BEYOND[one["metric"]] if above else NOT_SHOWN), one["reason"]
-
-
-def verdict_rows(
-    scores: Sequence[Row],
-    alignment: Sequence[Row],
-    detectors: Sequence[Row] = (),
-    *,
-    measure: str = "mass",
-    layer: str | None = None,
-    method: str | None = None,
-    second: str | None = None,
-    alpha: float = ALPHA,
-) -> list[Row]:
-    """T1: per class and arm the differences of `auroc auprc alignment detectors d_prime`, and the verdicts.
-
-    `scores` from `arm_rows.score_rows`, `alignment` from `alignment_rows` (the rows of `<measure>_corrected` at `layer`
-    and `method` become `alignment`, those of `<measure>_skill` the skill over the anatomical prior), `detectors` from
-    `detector_rows` (those at `layer`, or of all layers where none is named). Each row is there for the baseline too,
-    without a difference. Then per class and arm: `verdict` (not for the baseline), `beyond_chance` and `beyond_prior`,
-    whose `verdict` says what `chance_verdict` finds. Families: `score`, `look`, `chance`, `prior`; rows of all classes
-    together (`class` None) and of greyed arms are in none. `second`: the kind of map, also in `alignment`, that has to
-    show the same; None where one alone was measured.
-    """
-    picked = [one | {"table": "verdict"} for one in scores]
-    picked += _renamed(_at(alignment, f"{measure}_corrected", layer, method), "alignment")
-    picked += _renamed(_at(detectors, "detectors", layer, None), "detectors")
-    baseline_greyed = any(one["greyed"] and one["arm"] == one["baseline"] for one in picked)
-    for one in picked:
-        in_score = one["metric"] in SCORES
-        compared = one["class"] is not None and one["arm"] != one["baseline"]
-        looked = compared and one["metric"] in LOOKS and not one["greyed"] and not baseline_greyed
-        one["family"] = "score" if compared and in_score else "look" if looked else ""
-        one["p_adjusted"] = None
-    _adjust_all(picked)
-    said = list(picked)
-    by_place: dict[tuple[str, str], dict[str, Row]] = {}
-    seconds = [] if second is None else _at(alignment, f"{measure}_corrected", layer, second)
-    by_second = {(one["class"], one["arm"]): one for one in seconds}
-    doubted = {one["arm"] for one in seconds if one["greyed"]}
-    if any(one["arm"] == one["baseline"] for one in seconds if one["greyed"]):
-        doubted |= {one["arm"] for one in seconds}
-    for one in picked:
-        if one["class"] is not None and one["arm"] != one["baseline"]:
-            by_place.setdefault((one["class"], one["arm"]), {})[one["metric"]] = one
-    for (name, arm), rows in by_place.items():
-        other = None if second is None else Second(second, by_second.get((name, arm)), arm not in doubted)
-        flag, reason = verdict(rows, alpha=alpha, baseline_greyed=baseline_greyed, second=other)
-        first = next(iter(rows.values()))
-        fewest = [one["n_patients"] for one in rows.values() if one["n_patients"] is not None]
-        said.append(
-            row(
-                table="verdict", arm=arm, baseline=first["baseline"], metric="verdict", band=first["band"],
-                layer=layer, method=method, verdict=flag, reason=reason, greyed=first["greyed"],
-                n_patients=min(fewest, default=None), n_seeds=first["n_seeds"],
-                status="not_trusted" if flag is None else "few" if flag == TOO_FEW else "ok", **{"class": name},
-            )
-        )  # fmt: skip
-    for metric, suffix, family in (("beyond_chance", "_corrected", "chance"), ("beyond_prior", "_skill", "prior")):
-        said += _beyond(_at(alignment, measure + suffix, layer, method), metric, family, alpha)
-    return said
-
-
-def _beyond(rows: Iterable[Row], metric: str, family: str, alpha: float) -> list[Row]:
-    """Every arm's own corrected alignment against 0, the baseline's too; the difference is not this row's matter."""
-    said = []
-    for one in rows:
-        if one["class"] is None:
-            continue
-        own: dict[str, Any] = {"difference": None, "diff_low": None, "diff_high": None, "p_adjusted": None}
-        said.append(one | own | {"table": "verdict", "metric": metric, "family": family, "p": one["p_level"]})
-    adjust(said)
-    for one in said:
-        one["verdict"], one["reason"] = chance_verdict(one, alpha=alpha)
-        one["p"] = None
-    return said
-
-
-def _adjust_all(rows: Sequence[Row]) -> None:
-    """Holm within the families; a greyed arm's scores stay in theirs, as they do not rest on maps."""
-    marks = [one["greyed"] for one in rows]
-    for one in rows:
-        one["greyed"] = False
-    adjust(rows)
-    for one, greyed in zip(rows, marks, strict=True):
-        one["greyed"] = greyed
-
-
-def _at(rows: Iterable[Row], metric: str, layer: str | None, method: str | None) -> list[Row]:
-    return [
-        one
-        for one in rows
-        if one["metric"] == metric
-        and one["cases"] == "all"
-        and (layer is None or one["layer"] in (None, layer))
-        and (method is None or one["method"] in (None, method))
-    ]
-
-
-def _renamed(rows: Iterable[Row], metric: str) -> list[Row]:
-    return [one | {"table": "verdict", "metric": metric} for one in rows]
 
 
 def _shown(one: Row, alpha: float) -> bool:

@@ -92,10 +92,12 @@ class Look:
 
     @cached_property
     def greyed(self) -> dict[str, str]:
-        """Arms whose maps of the shown kind failed the check, and why; all other arms are absent."""
+        """Arms whose maps of the shown kind and layer failed the check, and why; all other arms are absent."""
         found: dict[str, str] = {}
+        method = self.choices.get("method")
         for row in self.rows("gate"):
-            if row.get("greyed") and row.get("method") in (None, self.choices.get("method") or row.get("method")):
+            here = row.get("method") in (None, method or row.get("method")) and row.get("layer") in (None, self.layer)
+            if row.get("greyed") and here:
                 why = str(row.get("reason") or "its maps failed the check")
                 found.setdefault(str(row["arm"]), why)
         return found

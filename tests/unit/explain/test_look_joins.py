@@ -154,7 +154,7 @@ def test_a_unit_counts_for_the_class_it_is_furthest_beyond_chance_of() -> None:
     iou = inter[0] / union[0]
     p = np.where(np.isinf(high), 1.0, 0.001)
     null = UnitNull(iou, ceiling, mean, np.where(np.isinf(high), 1.0, high), p, p, np.full(2, 200),
-                    np.ones(2, bool), "known", 0.05)  # fmt: skip
+                    np.ones(2, bool), "known", 0.05, np.zeros((0, 2)))  # fmt: skip
     assert list(null.detectors.count) == [1, 2]
     raw = detector_figures(inter, union, np.arange(12), draws, has=has, threshold=high)
     assert [figure.value for figure in raw] == [2, 1]
@@ -187,9 +187,9 @@ def test_greyed_rows_keep_their_numbers_and_pairs_of_seeds_get_no_interval() -> 
 def test_an_arm_that_failed_is_grey_in_every_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from raresight.explain import look as module
 
-    def failed(look: Any, method: str) -> Any:
-        rows, _ = gate_table(look, method)
-        return rows, {"other": "seed 0: planted"} if method == look.methods[0] else {}
+    def failed(look: Any, method: str, layer: str = "") -> Any:
+        rows, _ = gate_table(look, method, layer)
+        return rows, {"other": "seed 0: planted"} if method == look.methods[0] and layer in ("", look.layer) else {}
 
     monkeypatch.setattr(module, "gate_table", failed)
     arms = {"plain": [net(0)], "other": [net(1)]}

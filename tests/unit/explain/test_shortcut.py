@@ -22,7 +22,8 @@ from raresight.explain.chance import against_others, corrected
 from raresight.explain.draws import Draws
 from raresight.explain.faithfulness import deletion_insertion
 from raresight.explain.saliency import class_maps
-from raresight.explain.verdict import WORSE_LOOK, verdict_rows
+from raresight.explain.verdict import WORSE_LOOK
+from raresight.explain.verdict_table import verdict_rows
 
 SEEDS = (0, 1, 2)
 CLASSES = ("disc", "bar")

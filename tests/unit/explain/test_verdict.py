@@ -14,6 +14,7 @@ from raresight.explain.tables import row
 from raresight.explain.verdict import (
     CONSISTENT,
     FLAGS,
+    LAST,
     NOT_SHOWN,
     NOT_TRUSTED,
     SAME_SCORE,
@@ -22,8 +23,8 @@ from raresight.explain.verdict import (
     Second,
     chance_verdict,
     verdict,
-    verdict_rows,
 )
+from raresight.explain.verdict_table import verdict_rows
 
 SCRIPT = Path(__file__).resolve().parents[3] / "benchmarks/look_null.py"
 SPEC = importlib.util.spec_from_file_location("look_null", SCRIPT)
@@ -119,17 +120,70 @@ LESS = LOST | {"method": "hires_cam", "difference": -0.01, "p": 0.9, "p_adjusted
 )
 def test_a_second_kind_of_map_has_to_show_the_same(second, flags, words):
     for scores, flag in zip((FLAT, HIGHER), flags, strict=True):
-        got, reason = verdict(rows(*scores, LOST), second=second)
+        got, reason = verdict(rows(*scores, LOST), second={} if second is None else {"alignment": second})
         assert got == flag and words in reason, reason
 
 
 def test_disagreement_takes_the_alignment_alone_out_of_the_looks():
-    against = Second("hires_cam", LESS | {"difference": 0.3})
+    against = {"alignment": Second("hires_cam", LESS | {"difference": 0.3})}
     flag, reason = verdict(rows(*FLAT, LOST, said("detectors", -4, 0.001)), second=against)
     assert flag == SAME_SCORE and "shown: detectors -4.0" in reason and "disagree" in reason
     small = LOST | {"p": 0.4, "p_adjusted": 0.9}
     flag, reason = verdict(rows(*FLAT, small), second=against)
     assert flag == CONSISTENT and "disagree" not in reason  # nothing was shown that had to be confirmed
+
+
+@pytest.mark.parametrize(
+    ("chosen", "last", "flags"),
+    [
+        ((0.0, 0.9), (-0.2, 0.001), (SAME_SCORE, WORSE_LOOK)),  # what it leans on shows at the last layer alone
+        ((-0.2, 0.001), (0.0, 0.9), (SAME_SCORE, WORSE_LOOK)),
+        ((-0.2, 0.001), (-0.2, 0.001), (SAME_SCORE, WORSE_LOOK)),
+        ((0.2, 0.001), (-0.2, 0.001), (SAME_SCORE, CONSISTENT)),  # they contradict each other
+        ((0.0, 0.9), (0.2, 0.001), (SAME_SCORE, CONSISTENT)),
+        ((0.0, 0.9), (-0.2, 0.04, 0.06), (CONSISTENT, CONSISTENT)),  # not after Holm
+    ],
+)
+def test_a_look_may_show_at_the_last_layer(chosen, last, flags):
+    for scores, flag in zip((FLAT, HIGHER), flags, strict=True):
+        got, reason = verdict(rows(*scores, said("alignment", *chosen), said(LAST, *last)))
+        assert got == flag and "alignment at the last layer" in reason, reason
+
+
+def test_each_layer_is_confirmed_by_its_own_second_map():
+    at_last = LOST | {"metric": LAST}
+    against = Second("hires_cam", LESS | {"difference": 0.3})
+    same = Second("hires_cam", LOST)
+    small = LOST | {"p": 0.4, "p_adjusted": 0.9}
+    flag, reason = verdict(rows(*HIGHER, small, at_last), second={"alignment": against, LAST: same})
+    assert flag == WORSE_LOOK and "alignment at the last layer: Grad-CAM alone" in reason, reason
+    flag, reason = verdict(rows(*HIGHER, LOST, at_last), second={"alignment": against, LAST: against})
+    assert flag == CONSISTENT and reason.count("disagree") == 2
+    flag, reason = verdict(rows(*HIGHER, small, at_last), second={"alignment": same, LAST: against})
+    assert flag == CONSISTENT
+
+
+def test_where_the_chosen_layer_is_the_last_there_is_one_alignment():
+    alignment = [one | {"layer": "four"} for one in of("mass_corrected", "alignment", p_level=0.01)]
+    made = verdict_rows(of("auroc", "verdict"), alignment, layer="four", last="four")
+    assert not [one for one in made if one["metric"] == LAST]
+    assert "last layer" not in next(one["reason"] for one in made if one["metric"] == "verdict")
+
+
+def test_the_last_layer_has_rows_a_place_in_the_family_and_a_gate_of_its_own():
+    chosen = [one | {"layer": "three"} for one in of("mass_corrected", "alignment", p_level=0.01)]
+    last = [one | {"layer": "four", "greyed": one["arm"] == "cb"} for one in chosen]
+    scores = [one | {"p": one["p"] and 0.5} for one in of("auroc", "verdict")]
+    made = verdict_rows(scores, chosen + last, layer="three", last="four")
+    holm = {(one["metric"], one["arm"]): one["p_adjusted"] for one in made}
+    assert holm["alignment", "focal"] == holm[LAST, "focal"] == pytest.approx(0.004 * 3) and holm[LAST, "cb"] is None
+    flags = {one["arm"]: one for one in made if one["metric"] == "verdict"}
+    assert flags["cb"]["verdict"] == SAME_SCORE  # by the chosen layer, whose maps it may trust
+    assert "alignment at the last layer (maps there did not pass the gate" in flags["cb"]["reason"]
+    of_baseline = [one | {"greyed": one["arm"] == "bce"} for one in last]
+    made = verdict_rows(scores, chosen + of_baseline, layer="three", last="four")
+    assert [one["p_adjusted"] for one in made if one["metric"] == LAST] == [None] * 3
+    assert {one["verdict"] for one in made if one["metric"] == "verdict"} == {SAME_SCORE}
 
 
 def test_beyond_chance_needs_to_be_above_zero_and_shown():

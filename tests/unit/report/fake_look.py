@@ -36,16 +36,24 @@ def made_up(arms: tuple[str, ...] = ARMS, seed: int = 0) -> dict[str, Any]:
             "auroc": 0.97 - 0.02 * k,
             "auprc": 0.9 - 0.07 * k,
             "alignment": 0.42 - 0.04 * k,
+            "alignment_last": 0.3 - 0.04 * k,
             "detectors": 22.0 - 2 * k,
             "d_prime": 2.4 - 0.15 * k,
         }
-        scales = {"auroc": 0.15, "auprc": 0.4, "alignment": 1.0, "detectors": 40.0, "d_prime": 4.0}
+        scales = {
+            "auroc": 0.15,
+            "auprc": 0.4,
+            "alignment": 1.0,
+            "alignment_last": 1.0,
+            "detectors": 40.0,
+            "d_prime": 4.0,
+        }
         for i, arm in enumerate(arms):
             for metric, value in base.items():
                 scale = scales[metric]
                 step = 0.0 if i == 0 else float(scale * (pull[arm] + rng.normal(0, 0.03)))
                 now, half = value + step, scale * 0.25 / np.sqrt(PATIENTS[name])
-                wide = metric == "alignment" and few
+                wide = metric in ("alignment", "alignment_last") and few
                 row: dict[str, Any] = {"value": now, "low": now - half, "high": now + half}
                 if i:
                     p = 0.01 if abs(step) > 2 * half else 0.4

@@ -15,6 +15,7 @@ COLUMNS = {
     "auroc": "AUROC",
     "auprc": "average precision",
     "alignment": "alignment",
+    "alignment_last": "at the last layer",
     "detectors": "detectors",
     "d_prime": "d′",
 }

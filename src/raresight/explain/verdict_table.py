@@ -1,0 +1,143 @@
+"""T1: score and look of every class and arm side by side, with the flag of `verdict` and whether maps beat chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from raresight.explain.tables import Row, adjust, row
+from raresight.explain.verdict import ALPHA, LAST, LOOKS, SCORES, TOO_FEW, Second, chance_verdict, verdict
+
+UNTRUSTED_LAST = "maps there did not pass the gate (T5)"
+
+
+def verdict_rows(
+    scores: Sequence[Row],
+    alignment: Sequence[Row],
+    detectors: Sequence[Row] = (),
+    *,
+    measure: str = "mass",
+    layer: str | None = None,
+    last: str | None = None,
+    method: str | None = None,
+    second: str | None = None,
+    alpha: float = ALPHA,
+) -> list[Row]:
+    """T1: per class and arm the differences of `auroc auprc alignment alignment_last detectors d_prime`, and verdicts.
+
+    `scores` from `arm_rows.score_rows`; of `alignment` (`alignment_rows`) the rows of `<measure>_corrected` and
+    `method` at `layer` become `alignment`, and those at `last`, where that is another layer, `alignment_last`; those of
+    `<measure>_skill` at `layer` are the skill over the anatomical prior. `detectors` from `detector_rows` (those at
+    `layer`, or of all layers where none is named). Each row is there for the baseline too, without a difference. Then
+    per class and arm: `verdict` (not for the baseline), `beyond_chance` and `beyond_prior`, whose `verdict` says what
+    `chance_verdict` finds. Families: `score`, `look`, `chance`, `prior`; rows of all classes together (`class` None)
+    and of greyed arms are in none. `second`: the kind of map, also in `alignment`, that has to show the same; None
+    where one alone was measured.
+    """
+    places = {"alignment": layer} | ({} if last is None or last == layer else {LAST: last})
+    corrected = f"{measure}_corrected"
+    picked = _renamed(scores) + _renamed(_at(detectors, "detectors", layer, None))
+    for metric, place in places.items():
+        picked += _renamed(_at(alignment, corrected, place, method), metric)
+    baseline_greyed = _settle_families(picked)
+    _adjust_all(picked)
+    others = {metric: _seconds(_at(alignment, corrected, place, second), second) for metric, place in places.items()}
+    flags = []
+    for (name, arm), rows in _by_class_and_arm(picked).items():
+        theirs = {metric: of[name, arm] for metric, of in others.items() if (name, arm) in of}
+        if second is not None:
+            theirs = {metric: Second(second, None) for metric in places} | theirs
+        flag, reason = verdict(rows, alpha=alpha, baseline_greyed=baseline_greyed, second=theirs)
+        first = next(iter(rows.values()))
+        fewest = [one["n_patients"] for one in rows.values() if one["n_patients"] is not None]
+        flags.append(
+            row(
+                table="verdict", arm=arm, baseline=first["baseline"], metric="verdict", band=first["band"],
+                layer=layer, method=method, verdict=flag, reason=reason, greyed=first["greyed"],
+                n_patients=min(fewest, default=None), n_seeds=first["n_seeds"],
+                status="not_trusted" if flag is None else "few" if flag == TOO_FEW else "ok", **{"class": name},
+            )
+        )  # fmt: skip
+    said = picked + flags
+    for metric, suffix, family in (("beyond_chance", "_corrected", "chance"), ("beyond_prior", "_skill", "prior")):
+        said += _beyond(_at(alignment, measure + suffix, layer, method), metric, family, alpha)
+    return said
+
+
+def _settle_families(rows: Sequence[Row]) -> bool:
+    """Say of each row which family its p is in; returns whether no map of the baseline's can be trusted."""
+    distrusted = _distrusted([one for one in rows if one["metric"] == LAST])
+    for one in rows:
+        if one["metric"] == LAST and one["arm"] in distrusted:
+            one.update(p=None, reason=UNTRUSTED_LAST)
+    greyed = any(one["greyed"] and one["arm"] == one["baseline"] for one in rows if one["metric"] != LAST)
+    for one in rows:
+        compared = one["class"] is not None and one["arm"] != one["baseline"]
+        looked = compared and one["metric"] in LOOKS and not one["greyed"] and not greyed
+        one["family"] = "score" if compared and one["metric"] in SCORES else "look" if looked else ""
+        one["p_adjusted"] = None
+    return greyed
+
+
+def _seconds(rows: Sequence[Row], method: str | None) -> dict[tuple[str, str], Second]:
+    """What the second kind of map says at one layer: (class, arm) -> its row, and whether it can be trusted."""
+    if method is None:
+        return {}
+    distrusted = _distrusted(rows)
+    return {(one["class"], one["arm"]): Second(method, one, one["arm"] not in distrusted) for one in rows}
+
+
+def _by_class_and_arm(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Row]]:
+    """(class, arm) -> metric -> row, of the arms that are compared with the baseline."""
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for one in rows:
+        if one["class"] is not None and one["arm"] != one["baseline"]:
+            found.setdefault((one["class"], one["arm"]), {})[one["metric"]] = one
+    return found
+
+
+def _distrusted(rows: Sequence[Row]) -> set[str]:
+    """The arms of these rows whose maps are not trusted: all of them where the baseline's are not."""
+    greyed = {one["arm"] for one in rows if one["greyed"]}
+    return {one["arm"] for one in rows} if any(one["baseline"] in greyed for one in rows) else greyed
+
+
+def _beyond(rows: Iterable[Row], metric: str, family: str, alpha: float) -> list[Row]:
+    """Every arm's own corrected alignment against 0, the baseline's too; the difference is not this row's matter."""
+    said = []
+    for one in rows:
+        if one["class"] is None:
+            continue
+        own: dict[str, Any] = {"difference": None, "diff_low": None, "diff_high": None, "p_adjusted": None}
+        said.append(one | own | {"table": "verdict", "metric": metric, "family": family, "p": one["p_level"]})
+    adjust(said)
+    for one in said:
+        one["verdict"], one["reason"] = chance_verdict(one, alpha=alpha)
+        one["p"] = None
+    return said
+
+
+def _adjust_all(rows: Sequence[Row]) -> None:
+    """Holm within the families; a greyed arm's scores stay in theirs, as they do not rest on maps."""
+    marks = [one["greyed"] for one in rows]
+    for one in rows:
+        one["greyed"] = False
+    adjust(rows)
+    for one, greyed in zip(rows, marks, strict=True):
+        one["greyed"] = greyed
+
+
+def _at(rows: Iterable[Row], metric: str, layer: str | None, method: str | None) -> list[Row]:
+    return [
+        one
+        for one in rows
+        if one["metric"] == metric
+        and one["cases"] == "all"
+        and (layer is None or one["layer"] in (None, layer))
+        and (method is None or one["method"] in (None, method))
+    ]
+
+
+def _renamed(rows: Iterable[Row], metric: str | None = None) -> list[Row]:
+    """Copies for T1, under another metric's name where one is given."""
+    return [one | {"table": "verdict", "metric": metric or one["metric"]} for one in rows]

@@ -1,0 +1,155 @@
+"""Alignment at the chosen layer and at the last one: whose maps, whose gate, whose name, and a look taken twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import raresight
+from raresight.core.files import write_json
+from raresight.explain import look as module
+from raresight.explain import settled
+from raresight.explain.aligned import aligned
+from raresight.explain.probe import ProbeSet, Regions
+from raresight.explain.told import LAST_MEASURES, alignment_table, gate_table, sides_of
+from tests.unit.explain.test_look import net, probe_of
+
+SHALLOW, DEEP = "1", "3"  # the two layers of `net` that keep places apart
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shallow layer is the one that lies best on the findings."""
+    monkeypatch.setattr(settled, "choose_layer", lambda rows: (SHALLOW, {SHALLOW: 0.2, DEEP: 0.1}))
+
+
+def scattered() -> ProbeSet:
+    """As `probe_of`, with findings that lie somewhere else in every patient, so that chance is not all there is."""
+    probe = probe_of(24)
+    assert probe.regions is not None
+    masks = probe.regions.masks(np.arange(24))
+    images = probe.pixels(np.arange(24)).copy()
+    for i in range(24):
+        masks[i] = np.roll(masks[i], 3 * (i // 2), axis=1)
+        images[i] = np.roll(images[i], 3 * (i // 2), axis=2)
+    regions = Regions.of(np.arange(24), np.arange(24) % 2, masks)
+    return ProbeSet(images, probe.labels, probe.patients, probe.classes, None, regions, "val")
+
+
+def looked(cache: Path, **more: Any) -> Any:
+    arms = {"plain": [net(0), net(1)], "other": [net(2), net(3)]}
+    return raresight.look(arms=arms, probe=scattered(), counts={"even": 100, "odd": 10}, cache=cache, **more)
+
+
+@pytest.mark.usefixtures("shallow")
+def test_rows_of_both_layers_hold_each_layers_own_maps(tmp_path: Path) -> None:
+    look = looked(tmp_path).run(["alignment"])
+    assert look.measured == (SHALLOW, DEEP) and look.choices["last_layer"] == DEEP and look.layer == SHALLOW
+    for turn, layer in enumerate(look.measured):
+        for one in look.looked:
+            mine = look.rows.query("arm == @one.network.arm and seed == @one.network.seed and layer == @layer")
+            assert set(mine["method"]) - {"random"} == {"grad_cam", "hires_cam"}
+            direct = aligned(one.seen, look.probe, look.which, [layer], ["hires_cam"], look.cuts[turn], None)
+            got = mine[mine["method"] == "hires_cam"]
+            pd.testing.assert_series_equal(got["mass"].reset_index(drop=True), direct["mass"])
+            assert list(got["tau"]) == list(direct["tau"])
+    random = look.rows[look.rows["method"] == "random"]
+    assert set(random["layer"]) == {SHALLOW} and set(random["arm"]) == {"plain"}
+    deep = look.rows[(look.rows["layer"] == DEEP) & (look.rows["method"] == "grad_cam")]["mass"].to_numpy()
+    flat = look.rows[(look.rows["layer"] == SHALLOW) & (look.rows["method"] == "grad_cam")]["mass"].to_numpy()
+    assert not np.allclose(deep, flat)
+    assert {row["layer"] for row in look.choices["tau"]} == {SHALLOW, DEEP}
+
+
+@pytest.mark.usefixtures("shallow")
+def test_the_verdict_counts_both_and_the_last_is_of_the_last_layer(tmp_path: Path) -> None:
+    found = looked(tmp_path / "cache").run(["alignment"]).report(tmp_path / "out", pictures=False)
+    told = {(row["metric"], row["arm"], row["class"]): row for row in found["tables"]["verdict"]}
+    differ = 0
+    for row in found["tables"]["alignment"]:
+        if (row["metric"], row["method"], row["cases"], row["seed"]) == ("mass_corrected", "grad_cam", "all", None):
+            metric = "alignment" if row["layer"] == SHALLOW else "alignment_last"
+            assert told[metric, row["arm"], row["class"]]["value"] == row["value"]
+            differ += told["alignment", row["arm"], row["class"]]["value"] != row["value"]
+    assert differ
+    for metric in ("alignment", "alignment_last"):
+        assert told[metric, "other", "odd"]["family"] == "look" and told[metric, "plain", "odd"]["family"] == ""
+    at_last = {row["metric"] for row in found["tables"]["alignment"] if row["layer"] == DEEP}
+    assert at_last == {"mass", "mass_corrected", "no_evidence"} and LAST_MEASURES == ("mass",)
+
+
+@pytest.mark.usefixtures("shallow")
+def test_each_layer_has_its_own_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(seen: Any, probe: Any, layers: Any, methods: Any, model: Any, folder: Path) -> dict[str, Any]:
+        def said(layer: str, method: str) -> dict[str, Any]:
+            fails = seen.arm == "other" and layer == DEEP and method == "grad_cam"
+            return {"passed": not fails, "reason": "planted" if fails else "", "facts": []}
+
+        return {layer: {method: said(layer, method) for method in methods} for layer in layers}
+
+    monkeypatch.setattr(module, "gates", planted)
+    look = looked(tmp_path / "cache").run(["alignment", "sanity"])
+    assert gate_table(look, "grad_cam")[1] == {} == gate_table(look, "hires_cam", DEEP)[1]
+    assert set(gate_table(look, "grad_cam", DEEP)[1]) == {"other"}
+    for row in alignment_table(look, sides_of(look, {})):
+        assert row["greyed"] == ((row["arm"], row["layer"], row["method"]) == ("other", DEEP, "grad_cam")), row
+    found = look.report(tmp_path / "out", pictures=False)
+    gate = [row for row in found["tables"]["gate"] if row["metric"] == "gate" and row["seed"] is None]
+    assert {(row["layer"], row["method"], row["arm"]) for row in gate if row["greyed"]} == {(DEEP, "grad_cam", "other")}
+    assert len(gate) == 2 * 2 * 2  # layers, kinds of maps, arms
+    for row in found["tables"]["verdict"]:
+        assert row["greyed"] == (row["metric"] == "alignment_last" and row["arm"] == "other"), row
+        if row["metric"] == "verdict":
+            assert row["verdict"] is not None and "maps not trusted" not in row["reason"]
+
+
+def test_a_layer_named_alone_and_a_chosen_layer_that_is_the_last_are_one(tmp_path: Path) -> None:
+    for layers in (SHALLOW, DEEP):
+        look = looked(tmp_path / layers, layers=layers).run(["alignment"])
+        assert look.measured == (layers,) and look.choices["last_layer"] == layers
+        assert set(look.rows["layer"]) == {layers}
+
+
+@pytest.mark.usefixtures("shallow")
+def test_class_activation_maps_are_told_where_they_are_defined(tmp_path: Path) -> None:
+    """Only the last layer goes by a mean into a linear head, and there all three kinds are one."""
+    look = looked(tmp_path / "cache", methods=("grad_cam", "cam")).run(["alignment", "sanity"])
+    assert set(look.rows.query("method == 'cam'")["layer"]) == {DEEP}
+    both = look.rows[look.rows["layer"] == DEEP].pivot_table(
+        index=["arm", "seed", "case"], columns="method", values="mass"
+    )
+    np.testing.assert_allclose(both["cam"], both["grad_cam"], rtol=1e-4)
+    found = look.report(tmp_path / "out", pictures=False)
+    gate = {(row["layer"], row["method"]) for row in found["tables"]["gate"] if row["metric"] == "gate"}
+    assert gate == {(SHALLOW, "grad_cam"), (DEEP, "grad_cam"), (DEEP, "cam")}
+
+
+def test_a_look_taken_twice_says_the_same(tmp_path: Path) -> None:
+    look = looked(tmp_path)
+    once = look.run(["alignment"])
+    rows, limits, networks = once.rows.copy(), list(once.limits), len(once.looked)
+    twice = look.run(["alignment"])
+    pd.testing.assert_frame_equal(rows, twice.rows)
+    assert twice.limits == limits and len(twice.looked) == networks == 4
+
+
+def test_another_prior_of_equal_sum_is_another_prior(tmp_path: Path) -> None:
+    """Rows that were kept for one anatomical prior are not taken for another's."""
+    prior = np.zeros((2, 16, 16), dtype=np.float32)
+    prior[:, :4, :4] = 1
+    first = looked(tmp_path, prior=prior).run(["alignment"]).rows
+    second = looked(tmp_path, prior=prior[:, ::-1, ::-1].copy()).run(["alignment"]).rows
+    assert not np.allclose(first["mass_prior"], second["mass_prior"])
+
+
+def test_where_nothing_is_kept_apart_nothing_is_aligned(tmp_path: Path) -> None:
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(256, 2))
+    look = raresight.look(arms={"plain": [flat]}, probe=probe_of(24), counts={"even": 9, "odd": 3}, cache=tmp_path)
+    found = look.run(["alignment", "geometry"]).report(tmp_path / "out", pictures=False)
+    assert found["choices"]["layer"] is found["choices"]["last_layer"] is None and not len(look.rows)
+    write_json(tmp_path / "choices.json", found["choices"])
