@@ -90,6 +90,8 @@ study-look: setup
 	$(BIN)/python benchmarks/look_study.py nih_cxr14_256 $(DATA)/nih_cxr14_256 $(STUDIES)/look/nih_cxr14_256 \
 		--table $(STUDIES)/look-nih.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/look_shortcut.py $(STUDIES)/look/shortcut --table $(STUDIES)/look-shortcut.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/look_shortcut.py $(STUDIES)/look/shortcut-7 --seed 7 \
+		--table $(STUDIES)/look-shortcut-7.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/look_3d_study.py $(DATA)/adrenalmnist3d $(STUDIES)/look/adrenal \
 		--table $(STUDIES)/look-3d.md
 
