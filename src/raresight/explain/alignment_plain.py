@@ -120,7 +120,8 @@ def _linear(values: np.ndarray, inside: np.ndarray, least: float, quantiles: int
 
 def _ends(values: np.ndarray) -> np.ndarray:
     """How many pixels have at least each value, `(P,)`: where its group of equal values ends."""
-    return np.searchsorted(-values, -values, side="right")
+    stops = np.flatnonzero(np.append(values[1:] != values[:-1], True)) + 1
+    return np.repeat(stops, np.diff(stops, prepend=0))
 
 
 def _heat(values: np.ndarray) -> np.ndarray:
