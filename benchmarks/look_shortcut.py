@@ -32,8 +32,8 @@ CLASSES = tuple(SHARES)
 SEEDS = (0, 1, 2)
 LINES = (
     "`python benchmarks/look_shortcut.py STUDY --seed N`: the phantom with the same lesions drawn twice, with a ruler",
-    "in 90% of the photographs of a melanoma (2% of the others), and with rulers anywhere (5%). Both arms are judged on",
-    "photographs with the planted rulers, of patients that no network saw. One CPU thread.",
+    "in 90% of the photographs of a melanoma (2% of the others), and with rulers anywhere (5%). Both arms are judged",
+    "on photographs with the planted rulers, of patients that no network saw. One CPU thread.",
 )
 BATCH = 32
 ARMS = {"plain": False, "with rulers": True}
