@@ -89,6 +89,8 @@ def randomised(model: nn.Module, x: Tensor, modules: Sequence[str], *names: obje
 
 def _recalibrate(twin: nn.Module, x: Tensor, changed: set[str]) -> None:
     """Means and variances over x for the batch-norm layers that come after a changed module in a pass, or are one."""
+    if len(x) < 2 or not any(isinstance(module, _BatchNorm) for module in twin.modules()):
+        return
     touched = False
     behind: list[_BatchNorm] = []
 
@@ -108,7 +110,7 @@ def _recalibrate(twin: nn.Module, x: Tensor, changed: set[str]) -> None:
     finally:
         for handle in handles:
             handle.remove()
-    if not behind or len(x) < 2:
+    if not behind:
         return
     for norm in behind:
         norm.reset_running_stats()

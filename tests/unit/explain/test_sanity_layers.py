@@ -19,7 +19,8 @@ from torch import nn
 from raresight.explain import sanity, tried
 from raresight.explain.probe import ProbeSet
 from raresight.explain.randomised import depths, randomised
-from raresight.explain.sanity import _plan, gate, gates
+from raresight.explain.saliency import class_maps
+from raresight.explain.sanity import _between, _plan, gate, gates
 
 METHODS = ("grad_cam", "hires_cam")
 
@@ -69,6 +70,20 @@ def test_each_layer_and_kind_is_as_alone(drawn: Counter[tuple[str, str]]) -> Non
     assert draws == {("head", False): 1, ("three", False): 1, ("two", True): 5}
     draws = {(s.depth, s.judged): s.draws for s in together["three", "grad_cam"].steps if s.order == "top-down"}
     assert draws == {("head", False): 1, ("three", True): 5, ("two", True): 5}
+
+
+def test_the_map_of_each_images_own_class_is_judged() -> None:
+    """Over the border of a block of images, with classes in no order."""
+    x, labels = probe()
+    rows = np.random.default_rng(0).permutation(len(x))
+    found = gates(network(0), x[rows], labels[rows], ["two"], METHODS, draws=1)
+    for method in METHODS:
+        maps = class_maps(network(0), x[rows], ["two"], [method]).maps["two", method].numpy()
+        own = maps[np.arange(len(rows)), labels[rows]]
+        steps = {step.measure: step.between for step in found["two", method].steps}
+        for name, like in sanity.LIKENESS.items():
+            spoke = own.any(axis=(1, 2))
+            assert steps[name] == pytest.approx(_between(own[spoke], labels[rows][spoke], like), abs=1e-5)
 
 
 def test_a_layer_without_maps_is_said_and_costs_no_draws(drawn: Counter[tuple[str, str]]) -> None:
@@ -162,7 +177,12 @@ def test_gates_are_kept_by_layers_and_kinds(tmp_path: Path) -> None:
     said = first["two"]["hires_cam"]
     assert (said["passed"], said["reason"]) == (by_hand.passed, by_hand.reason)
     assert [fact["value"] for fact in said["facts"]] == pytest.approx([f["value"] for f in by_hand.facts()], abs=1e-6)
-    assert set(tried.gates(seen, some, ["three"], METHODS[:1], model, tmp_path)) == {"three"} and len(loaded) == 2
+    alone = tried.gates(seen, some, ["three"], METHODS, model, tmp_path)
+    assert set(alone) == {"three"} and len(loaded) == 2
+    assert {kind: (one["passed"], one["reason"]) for kind, one in alone["three"].items()} == {
+        kind: (one["passed"], one["reason"]) for kind, one in first["three"].items()
+    }
+    assert set(tried.gates(seen, some, ["three"], METHODS[:1], model, tmp_path)["three"]) == {"grad_cam"}
     other: Any = SimpleNamespace(key="another")
     tried.gates(other, some, ["three"], METHODS[:1], model, tmp_path)
-    assert len(loaded) == 3
+    assert len(loaded) == 4
