@@ -79,14 +79,16 @@ def tested(observed: np.ndarray, family: np.ndarray, sample: Sample, *, level: f
 
 
 def benjamini_hochberg(p: np.ndarray) -> np.ndarray:
-    """Adjusted p-values `(m,)`: p̃_(i) = min_{j >= i} min(1, m p_(j) / j); NaN stays NaN and is not counted.
+    """Adjusted p-values `(..., m)`: p̃_(i) = min_{j >= i} min(1, m p_(j) / j); NaN stays NaN and is not counted.
 
-    Rejecting p̃ <= level keeps the expected share of false rejections at most at the level, for independent or
-    positively dependent tests. Source: Benjamini & Hochberg, JRSS B 57 (1995) 289.
+    Each row of m is a family of its own. Rejecting p̃ <= level keeps the expected share of false rejections at most at
+    the level, for independent or positively dependent tests.
+    Source: Benjamini & Hochberg, JRSS B 57 (1995) 289.
     """
-    found = np.full(len(p), np.nan)
-    given = np.flatnonzero(~np.isnan(p))
-    order = given[np.argsort(p[given], kind="stable")]
-    scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
-    found[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    order = np.argsort(p, axis=-1, kind="stable")  # NaN last
+    n_given = np.sum(~np.isnan(p), axis=-1, keepdims=True)
+    scaled = np.take_along_axis(p, order, axis=-1) * n_given / np.arange(1, p.shape[-1] + 1)
+    least = np.fmin.accumulate(scaled[..., ::-1], axis=-1)[..., ::-1]
+    found = np.empty_like(scaled)
+    np.put_along_axis(found, order, np.minimum(least, 1.0), axis=-1)
     return found

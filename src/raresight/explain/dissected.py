@@ -15,8 +15,9 @@ from raresight.explain.thresholds import Thresholds
 from raresight.explain.unit_null import UnitNull, unit_null
 
 VERSION = 1
+NULL_VERSION = 2
 LEVEL = 0.05  # the false-discovery rate among the units of a layer and concept
-NULL = ("iou", "ceiling", "mean", "high", "p", "p_adjusted", "draws", "named")
+NULL = ("iou", "ceiling", "mean", "high", "p", "p_adjusted", "draws", "named", "counts")
 ARRAYS = ("area", "row", "concept", "shared", "inside", "known")
 
 
@@ -54,7 +55,7 @@ def beyond_chance(seen: Seen, probe: ProbeSet, layer: str, found: Dissection, fo
         null = unit_null(seen.activations[layer], probe.take(seen.kept), found, names=("explain",))
         return {name: np.asarray(getattr(null, name)) for name in NULL}
 
-    held = kept_arrays(folder, f"null-{position}", [VERSION, seen.key, layer, found.thresholds.q], make)
+    held = kept_arrays(folder, f"null-{position}", [NULL_VERSION, seen.key, layer, found.thresholds.q], make)
     return UnitNull(**{name: held[name] for name in NULL}, among="known", level=LEVEL)
 
 

@@ -11,6 +11,7 @@ from raresight.explain.concepts import concepts
 from raresight.explain.dealt import FIRST, benjamini_hochberg, exchanged, tested
 from raresight.explain.dissect import Detectors, Dissection, assigned
 from raresight.explain.firing import Lattice, dealt_overlaps, fired
+from raresight.explain.null_counts import Band, band, null_counts, passing
 from raresight.explain.probe import ProbeSet
 
 BITS = 1 << 26  # bytes of one block of units
@@ -23,7 +24,8 @@ class UnitNull:
     `iou` the unit's own; `mean`, `high` the mean and the 95th percentile of its IoU with masks dealt anew; `p`,
     one-sided, and `p_adjusted` by Benjamini-Hochberg within the concept; `ceiling` what the areas allow; `draws`
     `(C,)` how many.
-    `among` says between which images masks were dealt, `level` the false-discovery rate.
+    `among` says between which images masks were dealt, `level` the false-discovery rate. `counts` `(200, C)`, or
+    `(0, C)` without dealings: how many detectors each dealing of the masks would have (`null_counts`).
     """
 
     iou: np.ndarray
@@ -36,6 +38,7 @@ class UnitNull:
     named: np.ndarray
     among: str
     level: float
+    counts: np.ndarray
 
     @property
     def excess(self) -> np.ndarray:
@@ -45,8 +48,7 @@ class UnitNull:
     @property
     def corrected(self) -> np.ndarray:
         """(IoU - mean) / (ceiling - mean): 0 by chance, 1 at the most that the areas allow; NaN where these agree."""
-        room = self.ceiling - self.mean
-        return np.divide(self.excess, room, out=np.full(room.shape, np.nan), where=room > 1e-12)
+        return _corrected(self.iou, self.mean, self.ceiling)
 
     @property
     def detector(self) -> np.ndarray:
@@ -57,6 +59,11 @@ class UnitNull:
     def detectors(self) -> Detectors:
         """Each unit given to the class, among those it detects, of its highest `corrected`."""
         return assigned(np.nan_to_num(self.corrected, nan=-1.0), self.detector, self.named)
+
+    @property
+    def by_chance(self) -> Band:
+        """What the count of detectors is with masks dealt anew: mean and 95 of 100 counts."""
+        return band([self.counts])
 
 
 def unit_null(
@@ -80,7 +87,8 @@ def unit_null(
     the same in all of them (the middle of the picture) counts as chance; few images then allow few draws, so that
     nothing can be shown for the rarest concepts.
 
-    `activations`, `probe` as given to `dissect`, whose answer `dissection` is. Memory: blocks of units, 64 MiB of bits.
+    `activations`, `probe` as given to `dissect`, whose answer `dissection` is. Memory: blocks of units, 64 MiB of bits,
+    and 400 numbers a unit and concept.
     Absent class: NaN for a concept without a mask, or with one patient to deal among. Raises: nothing of its own.
     """
     sets = concepts(probe, dissection.grid)
@@ -90,6 +98,7 @@ def unit_null(
     mean, high, p, adjusted = (np.full((n_units, n_concepts), np.nan) for _ in range(4))
     draws = np.zeros(n_concepts, dtype=np.int64)
     shared = {c: np.zeros((FIRST, n_units)) for c in range(n_concepts)}
+    scores: dict[int, np.ndarray] = {}
     dealings = {}
     for c in range(n_concepts):
         of = np.flatnonzero(sets.concept == c)
@@ -138,7 +147,10 @@ def unit_null(
         chance = shared[c] / either
         mean[:, c], high[:, c] = chance.mean(axis=0), np.quantile(chance, 0.95, axis=0)
         p[:, c], adjusted[:, c], draws[c] = result.p, benjamini_hochberg(result.p), result.draws
-    return UnitNull(sums.iou, sums.ceiling, mean, high, p, adjusted, draws, dissection.named, among, level)
+        score = np.nan_to_num(_corrected(chance, mean[:, c], sums.ceiling[:, c]), nan=-1.0)
+        scores[c] = np.where(passing(shared[c], chance, high[:, c], family, level=level), score, -np.inf)
+    counts = null_counts(scores, dissection.named)
+    return UnitNull(sums.iou, sums.ceiling, mean, high, p, adjusted, draws, dissection.named, among, level, counts)
 
 
 @dataclass(frozen=True)
@@ -156,6 +168,11 @@ class _Dealing:
         """The image that each mask comes to lie on, `(count, R)`."""
         drawn = exchanged(self.patients[self.universe], first, count, "unit null", self.concept, *self.names)
         return self.universe[drawn[:, self.place]]
+
+
+def _corrected(iou: np.ndarray, mean: np.ndarray, ceiling: np.ndarray) -> np.ndarray:
+    room = np.broadcast_to(ceiling - mean, iou.shape)
+    return np.divide(iou - mean, room, out=np.full(iou.shape, np.nan), where=room > 1e-12)
 
 
 def _columns(activations: np.ndarray, units: np.ndarray) -> np.ndarray:
