@@ -181,6 +181,8 @@ def detector_look(value: float | None, high: float | None, status: str = "ok", m
     [
         (4, 3, "ok", "beyond chance"),
         (3, 3, "ok", "within chance"),
+        (1, 0, "ok", "beyond chance"),
+        (0.67, 0, "ok", "within chance"),  # above the band, and less than a unit a network
         (9, 3, "few", "too few to tell"),
         (None, 3, "absent", "too few to tell"),
         (1, None, "ok", "beyond chance"),  # tested unit by unit
@@ -196,6 +198,29 @@ def test_a_count_is_beyond_chance_only_above_the_band(
     assert isinstance(made, Figure) and made.table.rows[0].cells[5] == said
     assert ("The grey bar" in made.caption) == (high is not None)
     assert ("false-discovery rate" in made.caption) == (high is None)
+
+
+def test_panels_share_an_axis_that_holds_the_counts_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[tuple[float, float]] = []
+    made = look_detectors.to_svg
+    monkeypatch.setattr(
+        look_detectors, "to_svg", lambda figure: ends.extend(each.get_xlim() for each in figure.axes) or made(figure)
+    )
+    rows = [{"arm": arm, "class": "x", "layer": "l4", "metric": "detectors", "value": value}
+            for arm, value in (("b", 2), ("o", 30))]  # fmt: skip
+    look = Look({"arms": ["b", "o"], "classes": [{"name": "x"}], "layers": ["l4"], "tables": {"dissection": rows}})
+    assert isinstance(look_detectors.detectors(look), Figure)
+    assert len(ends) == 2 and all(left == -0.5 and right >= 30 for left, right in ends)
+
+
+def test_where_masks_could_not_be_dealt_there_is_no_band() -> None:
+    look = detector_look(3, 2)
+    empty = {"value": None, "low": None, "high": None}
+    rows = [row | (empty if row["metric"] == "null_detectors" else {}) for row in look.rows("dissection")]
+    made = look_detectors.detectors(Look({**look.data, "tables": {"dissection": rows}}))
+    assert isinstance(made, Figure)
+    assert "The grey bar" not in made.caption and "false-discovery rate" in made.caption
+    assert made.table.rows[0].cells[3:6] == ("not estimable", "not computed", "beyond chance")
 
 
 def test_without_regions_units_are_counted_by_labels() -> None:
