@@ -17,7 +17,7 @@ TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
 KINDS = (*METHODS, "cam", "integrated_gradients", "occlusion")  # the last two on the image itself, by Captum
 PICTURED = "the page holds pictures of patients: pass it on as you would pass on the pictures (or --no-pictures)"
-VERSION = 4  # of the measurements: counts up when what they mean changes
+VERSION = 5  # of the measurements: counts up when what they mean changes
 
 
 def explain(
@@ -183,7 +183,7 @@ def _look(
             choose=val,
             counts=training_counts(study),
             baseline=study.baseline if study.baseline in runs else next(iter(runs)),
-            prior=prior_of(study) if probe.regions is not None else None,
+            prior=prior_of(study) if probe.regions is not None and "alignment" in asked["tasks"] else None,
             folder=study.folder.explain,
             hashes=(
                 sha256_of([study.evidence_sha256, hash_of_labels(probe)]),
