@@ -10,7 +10,7 @@ from typing import Any
 from raresight.report.words import class_name, number
 
 Entry = Mapping[str, Any]
-SCORE, ALIGNMENT = "auroc", "alignment"
+SCORE, ALIGNMENT, LAST = "auroc", "alignment", "alignment_last"
 TOO_FEW = ("few", "absent", "not_estimable", "wide")  # statuses that are not drawn as a confident dot
 MEASURES = {
     "hit": "hit rate",
@@ -79,6 +79,16 @@ class Look:
     @property
     def choices(self) -> Entry:
         return self.data.get("choices") or {}
+
+    @property
+    def last_layer(self) -> str:
+        """The last layer before the score, where alignment was measured there too; empty where it is the one shown."""
+        last = str(self.choices.get("last_layer") or "")
+        return last if last != self.layer and any(self.rows_of("verdict", LAST)) else ""
+
+    def rows_of(self, table: str, metric: str) -> Iterator[Entry]:
+        """The rows of a metric that have a figure."""
+        return (row for row in self.rows(table) if row.get("metric") == metric and row.get("value") is not None)
 
     @property
     def measure(self) -> str:
@@ -177,14 +187,15 @@ def signed(value: float) -> str:
 
 
 def told_value(row: Entry | None) -> str:
-    """`0.41 (0.30–0.52)`, or the words that stand in its place."""
+    """`0.41 (0.30–0.52)`, `0.01 (−0.02 to 0.04)`, or the words that stand in its place."""
     if row is None:
         return "not computed"
     if row.get("value") is None:
         return "not estimable"
     bounds = "no interval"
     if row.get("low") is not None and row.get("high") is not None:
-        bounds = f"{_short(row['low'])}–{_short(row['high'])}"
+        below = float(row["low"]) < 0  # where a dash would be read as a minus
+        bounds = f"{_short(row['low'])}{' to ' if below else '–'}{_short(row['high'])}"
     return f"{_short(row['value'])} ({bounds})"
 
 

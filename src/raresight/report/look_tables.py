@@ -28,7 +28,7 @@ METRICS = MEASURES | {
     "d_prime": "d′",
     "d_prime_stratified": "d′ within label strata",
     "cka": "CKA",
-    "gate": "share of networks whose maps pass",
+    "gate": "check with random weights",
     "deletion_gain": "logit lost with what the map shows, beyond a random order",
     "insertion_gain": "logit won with what the map shows, beyond a random order",
     "map_spearman": "maps alike (Spearman)",
@@ -43,7 +43,35 @@ METRICS = MEASURES | {
     "nc2_angles_by_chance_low": "NC2, angles over shuffled labels, 5th percentile",
     "nc3": "NC3",
 }
+# What a reader needs before the names in a table mean anything.
+EXPLAINED = {
+    "alignment": "Beyond chance: less what other patients' regions of the class would give; 1 is the most. Over "
+    "the usual place: less what a map of where such findings lie on average gives. At the last layer before the "
+    "score only the share inside is measured.",
+    "dissection": "A unit is one channel of a layer. Excess: what a unit or a count has over what chance gives; "
+    "of ablation, the average precision that a class loses without its own units, less that without as many others.",
+    "geometry": "Features are what the network hands to its last layer, the head, which has a row of weights for each "
+    "class. NC1 to NC3 (neural collapse) say how far images of a class have shrunk to one point: the nearer to 0, the "
+    "further. Slopes are on the logarithm of training images.",
+    "gate": "The weights are made random from the head down; maps that hardly change by that do not show what was "
+    "learnt, and fail. Each kind of map is checked at each layer that is measured. Logit: the score before it becomes "
+    "a probability.",
+    "between": "CKA says how alike two networks arrange the same images, from 0 to 1; an arm beside itself is the mean "
+    "over pairs of its seeds. Spearman: whether two maps put the places of an image in the same order.",
+}
+KINDS = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "cam": "CAM"}
 SUFFIXES = {"_corrected": ", beyond chance", "_skill": ", over the usual place"}
+CHOICES = {
+    "layer": "layer that is shown",
+    "layer_from": "how that layer was chosen",
+    "layer_scores": "alignment by layer",
+    "last_layer": "last layer before the score",
+    "alignment": "measure of alignment",
+    "method": "kind of map",
+    "tau": "where maps are cut for the overlap",
+    "q": "share of places where a unit counts as answering",
+    "chosen_on": "images that choices were made on",
+}
 MOST_ROWS = 240
 
 
@@ -54,17 +82,23 @@ def look_tables(look: Look) -> dict[str, Table]:
         rows = [row for row in look.rows(name) if row.get("seed") is None] or look.rows(name)
         chosen = [row for row in rows if _shown(look, row)] or rows
         if chosen:
-            made[f"{number} {title}"] = _table(look, chosen, file, len(rows))
+            made[f"{number} {title}"] = _table(look, name, chosen, file, len(rows))
     return made
 
 
 def made_how(look: Look) -> Table:
     """The choices behind the figures, and what they were made on."""
-    told = [(str(key).replace("_", " "), _plain(value)) for key, value in look.choices.items() if value is not None]
+    told = [(CHOICES.get(key, str(key).replace("_", " ")), _told(key, value)) for key, value in look.choices.items()
+            if value is not None]  # fmt: skip
     inputs = look.data.get("inputs") or {}
     told += [(f"input {key}", _plain(value)) for key, value in inputs.items()] if isinstance(inputs, Mapping) else []
     told += [("layers", ", ".join(look.layers)), ("seeds", ", ".join(map(str, look.seeds)))]
     return table(("Choice", "Value"), told)
+
+
+def _told(key: str, value: Any) -> str:
+    named = MEASURES if key == "alignment" else KINDS if key == "method" else {}
+    return named.get(str(value)) or _plain(value)
 
 
 def metric_told(name: str) -> str:
@@ -77,12 +111,18 @@ def metric_told(name: str) -> str:
 def _shown(look: Look, row: Entry) -> bool:
     method, cases = row.get("method"), row.get("cases") or "all"
     chosen = look.choices.get("method")
-    return cases == "all" and (method is None or chosen is None or method == chosen)
+    return cases == "all" and (method is None or chosen is None or method == chosen or row.get("metric") == "gate")
 
 
-def _table(look: Look, rows: list[Entry], file: str, total: int) -> Table:
+def _table(look: Look, name: str, rows: list[Entry], file: str, total: int) -> Table:
     place = {name: i for i, name in enumerate(look.classes)}
-    ordered = sorted(rows, key=lambda row: (str(row.get("metric")), place.get(str(row.get("class")), -1)))
+
+    def order(row: Entry) -> tuple[bool, str, int]:
+        """The check itself first, then by measure and class."""
+        metric = str(row.get("metric"))
+        return metric != "gate", metric, place.get(str(row.get("class")), -1)
+
+    ordered = sorted(rows, key=order)
     made = []
     for row in ordered[:MOST_ROWS]:
         arm = str(row.get("arm")) + (f" and {row['other']}" if row.get("other") else "")
@@ -92,7 +132,7 @@ def _table(look: Look, rows: list[Entry], file: str, total: int) -> Table:
             metric_told(str(row.get("metric"))),
             class_name(str(row["class"])) if row.get("class") else DASH,
             arm,
-            str(row.get("layer") or DASH),
+            _layer(row, name),
             value,
             DASH if row.get("difference") is None else told_difference(row),
             p_value(row.get("p_adjusted")),
@@ -100,7 +140,7 @@ def _table(look: Look, rows: list[Entry], file: str, total: int) -> Table:
             why,
         )
         made.append(Row(cells, "wide" if row.get("greyed") or row.get("value") is None else ""))
-    note = f"{min(len(ordered), MOST_ROWS)} of {total} rows; all in tables/{file}.csv."
+    note = f"{EXPLAINED[name]} {min(len(ordered), MOST_ROWS)} of {total} rows; all in tables/{file}.csv."
     head = (
         "Figure",
         "Class",
@@ -113,6 +153,12 @@ def _table(look: Look, rows: list[Entry], file: str, total: int) -> Table:
         "Remark",
     )
     return table(head, made, (4, 5, 6, 7), note)
+
+
+def _layer(row: Entry, table: str) -> str:
+    """The layer; where kinds of maps stand beside each other, the kind too."""
+    method = str(row.get("method") or "") if table == "gate" else ""
+    return ", ".join(part for part in (str(row.get("layer") or ""), KINDS.get(method, method)) if part) or DASH
 
 
 def _plain(value: Any) -> str:

@@ -12,7 +12,8 @@ WORSE_LOOK, SAME_SCORE = "better score, worse look", "same score, different mode
 CONSISTENT, TOO_FEW, NOT_TRUSTED = "consistent", "too few to tell", "maps not trusted"
 ORDER = (WORSE_LOOK, SAME_SCORE, CONSISTENT, TOO_FEW, NOT_TRUSTED)
 MEANS = {
-    WORSE_LOOK: "AUROC or average precision rose, and the maps lie on the findings less than before.",
+    WORSE_LOOK: "AUROC or average precision rose, and the maps lie on the findings less than before, at the layer "
+    "that is shown or at the last one before the score.",
     SAME_SCORE: "No difference in score was shown, and yet where it looks, or what its units detect, differs.",
     CONSISTENT: "No look was shown to differ, or the score moved with it. That does not make two models equal.",
     TOO_FEW: "Fewer than ten patients, one seed, or no drawn regions: nothing can be said either way.",
@@ -41,7 +42,11 @@ READINGS = {
     "F7": Reading(
         "Every difference with its interval",
         "Read a bar against the line at 0 first, then against the grey band: a difference inside the band is no larger "
-        "than what another seed of the baseline alone would do. Detectors are units that answer to the class; d′ says "
+        "than what another seed of the baseline alone would do. Alignment says how much of the map lies in the drawn "
+        "region, beyond chance. It is measured twice: at the layer that is shown (chosen because the baseline's maps "
+        "lie best on the findings there, unless layers were named) and at the last layer before the score. A network "
+        "can look at the finding in the one and still lean on something else, such as a ruler, in the other; so a loss "
+        "in either column counts. Detectors are units that answer to the class; d′ says "
         "how far apart, in standard deviations, the scores of images with and without the class lie; it comes from the "
         "score's own numbers, so it raises no flag by itself.",
         "A bar over 0 does not show that two arms are equal. The measures are corrected together, so a single bar that "
@@ -62,15 +67,18 @@ READINGS = {
     ),
     "F4": Reading(
         "Units that detect a class",
-        "A filled dot: so many units answer to the class more than chance allows. Compare it across arms, and with the "
-        "open square, the count by the published rule, which chance alone can fill.",
+        "A unit is one channel of the layer: a small detector whose answer can be drawn over the image. A filled dot: "
+        "so many units answer to the class, and more than the grey bar, which is what chance gives. Compare it across "
+        "arms. The open square is a count by a simpler rule, which chance alone can fill.",
         "More detectors are not a better model, and a unit that answers to a class need not be used for it. With few "
         "drawn regions hardly any unit can be told from chance.",
     ),
     "F5": Reading(
         "Inside: how alike, and where classes come apart",
-        "Two arms are alike inside where CKA is near the value between two seeds of one arm. In the curves, a line "
-        "that stops rising early says that the later layers add nothing for those classes.",
+        "CKA (centred kernel alignment) says how alike two networks arrange the same images, from 0 to 1. Two arms are "
+        "alike inside where it is near the value between two seeds of one arm. The curves: a simple model, the probe, "
+        "learns the classes from each layer's features; a line that stops rising early says that the later layers add "
+        "nothing for those classes.",
         "CKA near 1 does not make two models agree on a patient. A probe that can read a class does not mean that the "
         "network uses it.",
     ),
@@ -156,8 +164,10 @@ def beyond_chance(look: Look) -> str:
     if not by:
         return "Whether the maps lie on findings at all could not be measured, since nobody drew where they are."
     told = [f"{verdict} for {listing(names)}" for verdict, names in by.items()]
-    of = f"the maps of {look.baseline} against other patients' regions of the same class"
-    return f"Does {look.baseline} look at the findings at all? {of[0].upper() + of[1:]}: {'; '.join(told)}."
+    return (
+        f"Does {look.baseline} look at the findings at all, more than other patients' regions of the same class would "
+        f"explain? {_sentence('; '.join(told))}"
+    )
 
 
 def verdict_grid(look: Look) -> Table | None:
@@ -198,6 +208,8 @@ def chance_table(look: Look) -> Table | None:
         "0: no better than the regions of other patients with the same class; 1: all of the map inside. Over the usual "
         "place: better than a map of where such findings lie on average in training."
     )
+    if look.last_layer:
+        note += f" Maps of {look.layer}; those of {look.last_layer}, the last layer, stand in T2."
     return table(head, rows, (2, 5), note)
 
 
@@ -223,7 +235,7 @@ def what_it_cannot_say(look: Look) -> list[str]:
         said.append(f"Fewer than ten regions of {listing(few)}: shown, but without an interval.")
     if len(look.seeds) < 2:
         said.append("One seed: how much of a difference is chance in training is not known.")
-    said += [str(one) for one in look.data.get("limits") or []]
+    said += [_sentence(str(one)) for one in look.data.get("limits") or []]
     said += [
         "A map tells where evidence for a score lies, not why, and not whether the reasoning is sound.",
         "Alignment is with what readers drew. Findings can show outside it, and drawings can be wrong.",
@@ -234,6 +246,10 @@ def what_it_cannot_say(look: Look) -> list[str]:
 
 def _with_regions(look: Look) -> int:
     return sum(bool(entry.get("n_regions")) for entry in look.per_class.values())
+
+
+def _sentence(text: str) -> str:
+    return text if not text else text[0].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def _classes(n: int) -> str:

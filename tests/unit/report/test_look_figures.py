@@ -83,7 +83,8 @@ def test_rows_are_found_over_all_seeds_or_for_the_only_one() -> None:
 
 
 def test_figures_in_words_never_stand_bare() -> None:
-    assert told_value({"value": 0.412, "low": -0.3, "high": 0.5}) == "0.41 (−0.30–0.50)"
+    assert told_value({"value": 0.412, "low": -0.3, "high": 0.5}) == "0.41 (−0.30 to 0.50)"
+    assert told_value({"value": 0.412, "low": 0.3, "high": 0.5}) == "0.41 (0.30–0.50)"
     assert told_value({"value": 0.4, "low": None, "high": None}) == "0.40 (no interval)"
     assert told_value({"value": None}) == "not estimable" and told_value(None) == "not computed"
     assert told_difference({"difference": -0.12, "diff_low": -0.18, "diff_high": 0.05}) == "−0.12 (−0.18 to +0.05)"
@@ -363,3 +364,25 @@ def test_units_without_a_match_are_pale_and_say_so(drawn: dict[str, Figure | Abs
 def test_two_arms_are_not_blown_up_to_the_width_of_the_page(tmp_path: Path) -> None:
     grid = figures_of(Look(fake_look.with_pictures(fake_look.made_up(("b", "m")), tmp_path)), tmp_path)["F2_cases_mel"]
     assert isinstance(grid, Figure) and 'viewBox="0 0 832 ' in grid.svg  # seven cells of 120, less the last gap
+
+
+def test_the_last_layer_is_named_and_grey_where_its_own_maps_failed() -> None:
+    said = fake_look.made_up(("baseline", "focal", "ldam"))
+    said["choices"] |= {"layer": "layer2", "last_layer": "layer4"}
+    for row in said["tables"]["verdict"]:
+        row["greyed"] = (row["metric"], row["arm"]) == ("alignment_last", "focal")
+    made = look_differences.look_differences(Look(said))
+    assert isinstance(made, Figure) and Look(said).last_layer == "layer4"
+    assert "“last layer” of layer4, the last maps before the score" in made.caption
+    assert "Grey in the column of the last layer alone: maps of focal failed the check there" in made.caption
+    grey = {row.cells[2] for row in made.table.rows if row.cells[1] == "focal" and row.mark == "wide"
+            and row.cells[0] == "nevus"}  # fmt: skip
+    assert grey == {"alignment, last layer"}
+    one = look_differences.look_differences(Look({**said, "choices": said["choices"] | {"last_layer": "layer2"}}))
+    assert isinstance(one, Figure) and "“last layer”" not in one.caption
+
+
+def test_a_label_covers_no_mark() -> None:
+    ((x, y),) = apart([(0.5, 0.52)], (0.05, 0.08), marks=[(0.5, 0.5)])
+    assert abs(x - 0.5) >= 0.05 / 2 or abs(y - 0.5) >= 0.08 / 2
+    assert apart([(0.5, 0.9)], (0.05, 0.08), marks=[(0.5, 0.5)]) == [(0.5, 0.9)]

@@ -103,7 +103,7 @@ def test_whether_the_baseline_looks_at_findings_at_all() -> None:
     ]  # fmt: skip
     classes = [{"name": name, "n_train": i} for i, name in enumerate("xyz")]
     look = Look({"arms": ["b", "m"], "baseline": "b", "classes": classes, "tables": {"verdict": rows}})
-    assert beyond_chance(look).endswith("beyond chance for x; not shown for y; too few to tell for z.")
+    assert beyond_chance(look).endswith("? Beyond chance for x; not shown for y; too few to tell for z.")
     made = chance_table(look)
     assert made is not None
     assert [(row.cells[0], row.cells[1], row.cells[3], row.mark) for row in made.rows] == [
@@ -122,6 +122,8 @@ def test_limits_name_what_is_peculiar_to_the_study() -> None:
     assert said[1] == "Nobody drew regions of c0: where models look for them is not measured."
     assert said[2] == "Fewer than ten regions of c1: shown, but without an interval."
     assert said[3] == "One reader."
+    lower = what_it_cannot_say(Look({**look.data, "limits": ["one set of images"]}))
+    assert "One set of images." in lower
 
 
 def test_tables_show_the_pooled_rows_of_the_method_and_say_where_the_rest_is() -> None:
@@ -132,12 +134,12 @@ def test_tables_show_the_pooled_rows_of_the_method_and_say_where_the_rest_is() -
     data = {"arms": ["b"], "classes": [{"name": "x"}], "choices": choices,
             "tables": {"alignment": rows}, "layers": [{"name": "l1"}, {"name": "l4"}], "seeds": [0]}  # fmt: skip
     made = look_tables(Look(data))["T2 Alignment with the drawn regions"]
-    assert len(made.rows) == 1 and made.note == "1 of 3 rows; all in tables/T2_alignment.csv."
+    assert len(made.rows) == 1 and made.note.endswith(" 1 of 3 rows; all in tables/T2_alignment.csv.")
     assert made.rows[0].cells[:5] == ("share of the map inside, beyond chance", "x", "b", "l4", "0.20 (no interval)")
     assert metric_told("hit_skill") == "hit rate, over the usual place" and metric_told("odd_one") == "odd one"
     assert [row.cells for row in made_how(Look(data)).rows] == [
-        ("method", "grad_cam"), ("q", "0.005"), ("tau", "1 values, in explain.json"), ("layers", "l1, l4"),
-        ("seeds", "0"),
+        ("kind of map", "Grad-CAM"), ("share of places where a unit counts as answering", "0.005"),
+        ("where maps are cut for the overlap", "1 values, in explain.json"), ("layers", "l1, l4"), ("seeds", "0"),
     ]  # fmt: skip
 
 
@@ -208,3 +210,17 @@ def test_a_studys_explain_json_is_read_and_hashed(tmp_path: Path) -> None:
     write_json(study.explained, fake_look.almost_empty())
     content = from_study(study)
     assert content.explain == fake_look.almost_empty() and "explain/explain.json" in content.files
+
+
+def test_the_check_stands_first_for_each_kind_of_map_and_layer() -> None:
+    gate = {"metric": "gate", "arm": "b", "value": 1.0, "verdict": "maps pass", "seed": None}
+    gain = {"metric": "deletion_gain", "arm": "b", "value": 0.1, "layer": "l4", "method": "grad_cam", "seed": None}
+    kinds = [{"layer": layer, "method": method} for layer in ("l2", "l4") for method in ("grad_cam", "hires_cam")]
+    data = {"arms": ["b"], "choices": {"method": "grad_cam"},
+            "tables": {"gate": [gain, *(gate | kind for kind in kinds)]}}  # fmt: skip
+    made = look_tables(Look(data))["T5 The check of the maps"]
+    assert [(row.cells[0], row.cells[3]) for row in made.rows] == [
+        ("check with random weights", "l2, Grad-CAM"), ("check with random weights", "l2, HiResCAM"),
+        ("check with random weights", "l4, Grad-CAM"), ("check with random weights", "l4, HiResCAM"),
+        ("logit lost with what the map shows, beyond a random order", "l4, Grad-CAM"),
+    ]  # fmt: skip

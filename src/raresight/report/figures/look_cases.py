@@ -56,7 +56,9 @@ def _grid(look: Look, class_: str, cases: Sequence[tuple[int, Case]], arrays: Ma
         f"{class_name(class_).capitalize()}, {many(len(cases), 'case')} picked by rule, none by hand; networks of seed "
         f"{', '.join(seeds)}. Colour is the raw map on one scale for all arms of a case: bright is strong, bare is "
         "nothing. The dotted line surrounds what lies above half of a map's own highest value; the solid line is the "
-        "drawn region; “look” is the measure that the cases were picked by."
+        "drawn region. Logit: the score before it becomes a probability, above 0 for likely. Peak: the map's highest "
+        f"value, against the highest of all arms. Look: {look.measure}, beyond chance. It can lie far below 0 for a "
+        "finding smaller than those of other patients, whose regions would hold more of the same map."
     )
     if look.data.get("dims") == 3:
         caption += " Volumes: one slice is shown, named at each case; the figures are of the whole volume."

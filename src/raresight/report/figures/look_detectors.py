@@ -85,8 +85,9 @@ def _caption(look: Look, metric: str, arms: list[str]) -> str:
     said = "Rarest class first. "
     if any(_banded(look, arm, name) for arm in arms for name in look.classes):
         said += (
-            "The grey bar holds 95 of 100 counts that chance gives, with the regions dealt anew among the images, its "
-            "tick their mean; a filled dot lies above it and is one unit or more."
+            "A dot is the mean over seeds, its line the 95% interval. The grey bar is chance: 95 of 100 counts of the "
+            "same units when the drawn regions are shuffled among the images, its tick their mean; it is often no "
+            "wider than the tick, at 0. A filled dot lies above it and is one unit or more."
         )
     else:
         said += (
@@ -96,7 +97,10 @@ def _caption(look: Look, metric: str, arms: list[str]) -> str:
     if metric == "units_for_class":
         said += " By labels of whole images, since nobody drew regions."
     if any(_found(look, PUBLISHED, arm, name) for arm in arms for name in look.classes):
-        said += " Open squares: the published rule, overlap above 0.04, which large regions meet by themselves."
+        said += (
+            " Open squares: the rule in use elsewhere, overlap (IoU) above 0.04, which large regions meet by "
+            "themselves."
+        )
     return said + " Hollow dots: within chance, or too few patients."
 
 
@@ -131,5 +135,8 @@ def numbers(look: Look, metric: str, arms: list[str]) -> Table:
             cells = (class_name(name), arm, told_value(row), *others, against_chance(look, metric, arm, name), why)
             rows.append(Row(cells, "wide" if arm in look.greyed or not firm(row) else ""))
     head = ("Class", "Arm", "Units", "By chance", "By the published rule", "Verdict", "Remark")
-    note = "Means over seeds. By chance: mean and 95% range with the regions dealt anew, where that was counted."
+    note = (
+        "Means over seeds. By chance: mean and 95% range with the regions shuffled among the images, where that was "
+        "counted."
+    )
     return table(head, rows, (2, 3, 4), note)

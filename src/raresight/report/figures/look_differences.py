@@ -7,20 +7,24 @@ from matplotlib.ticker import MaxNLocator
 
 from raresight.report.figures.look_style import greyed_caption
 from raresight.report.figures.style import CYCLE, FAINT, GREEN, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
-from raresight.report.look_rows import Look, firm, signed, sure, told_difference
+from raresight.report.look_rows import ALIGNMENT, LAST, Look, firm, signed, sure, told_difference
 from raresight.report.tables import Row, Table, table
-from raresight.report.words import class_name, p_value
+from raresight.report.words import class_name, listing, p_value
 
 COLUMNS = {
     "auroc": "AUROC",
-    "auprc": "average precision",
-    "alignment": "alignment",
-    "alignment_last": "at the last layer",
+    "auprc": "average\nprecision",
+    ALIGNMENT: "alignment",
+    LAST: "alignment,\nlast layer",
     "detectors": "detectors",
     "d_prime": "d′",
 }
 MOST_LINES = 72  # of a figure; the classes that do not fit stand in the table
 YARDSTICK = "#e4e8eb"
+NOTE = (
+    "95% intervals. p after Holm: how often a difference this large would come by chance, raised for the number of "
+    "comparisons. Bold: below 0.05."
+)
 
 
 def look_differences(look: Look) -> Figure | Absent:
@@ -35,7 +39,7 @@ def look_differences(look: Look) -> Figure | Absent:
     lines: list[tuple[str, str]] = []
     for name in names:
         lines += [(name, ""), *((name, arm) for arm in look.others)]
-    with canvas(0.55 + 0.142 * len(lines)) as figure:
+    with canvas(0.7 + 0.142 * len(lines)) as figure:
         panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, metric in zip(panels, shown, strict=True):
             _column(axes, look, metric, lines)
@@ -51,12 +55,35 @@ def look_differences(look: Look) -> Figure | Absent:
     left_out = len(look.classes) - len(names)
     caption = (
         f"Paired on the same patients, rarest class first. The grey band is one standard deviation between the "
-        f"seeds of {look.baseline} alone: a difference inside it may be chance in training. Filled: clear after Holm's "
-        "correction; hollow: not; a cross: too few patients for an interval."
-        + (f" {left_out} commoner classes stand in the table." if left_out else "")
+        f"seeds of {look.baseline} alone: a difference inside it may be chance in training. Filled: still clear when "
+        "all comparisons of the study are counted (Holm's correction); hollow: not; a cross: too few patients for an "
+        "interval." + (f" {left_out} commoner classes stand in the table." if left_out else "")
     )
-    caption += greyed_caption(look)
+    caption += _where(look, shown) + greyed_caption(look)
+    last = [arm for arm in look.others if arm not in look.greyed and any(_grey(look, LAST, arm, n) for n in names)]
+    if last:
+        caption += f" Grey in the column of the last layer alone: maps of {listing(last)} failed the check there (T5)."
     return Figure(svg, "Differences in score and look from the baseline. " + caption, caption, numbers(look, shown))
+
+
+def _where(look: Look, shown: list[str]) -> str:
+    """What alignment is, and at which layers it was measured."""
+    if ALIGNMENT not in shown:
+        return ""
+    said = (
+        f" Alignment: {look.measure}, beyond chance; “alignment” alone is of the maps that are shown, of {look.layer}"
+    )
+    if LAST not in shown or not look.last_layer:
+        return said + "."
+    return (
+        f"{said}, “last layer” of {look.last_layer}, the last maps before the score. These are coarser, and can show "
+        f"that the score leans on something else where those of {look.layer} do not."
+    )
+
+
+def _grey(look: Look, metric: str, arm: str, class_: str) -> bool:
+    """Whether the arm's maps failed the check: those that are shown, or those that this row is of."""
+    return arm in look.greyed or bool((look.find("verdict", metric, arm, class_) or {}).get("greyed"))
 
 
 def _difference(look: Look, metric: str, arm: str, class_: str) -> float | None:
@@ -78,7 +105,7 @@ def _column(axes: Axes, look: Look, metric: str, lines: list[tuple[str, str]]) -
         spread, value = row.get("spread"), float(row["difference"])
         if spread is not None:
             axes.barh(y, 2 * float(spread), left=-float(spread), height=1.0, color=YARDSTICK, lw=0, zorder=0.5)
-        clear, grey = sure(row), arm in look.greyed
+        clear, grey = sure(row), _grey(look, metric, arm, name)
         colour = FAINT if grey else (GREEN if value > 0 else CYCLE[0]) if clear else SOFT
         if not firm(row):
             axes.plot([value], [y], "x", ms=3.6, mew=0.9, color=FAINT if grey else SOFT, zorder=3)
@@ -123,8 +150,17 @@ def numbers(look: Look, shown: list[str]) -> Table:
                 yardstick = "–" if spread is None else signed(float(spread))[1:]
                 p = p_value(row.get("p_adjusted"))
                 patients = "–" if n is None else str(n)
-                cells = (class_name(name), arm, COLUMNS[metric], told_difference(row), p, yardstick, patients, why)
-                mark = "wide" if arm in look.greyed or not firm(row) else "strong" if sure(row) else ""
+                cells = (
+                    class_name(name),
+                    arm,
+                    COLUMNS[metric].replace("\n", " "),
+                    told_difference(row),
+                    p,
+                    yardstick,
+                    patients,
+                    why,
+                )
+                mark = "wide" if _grey(look, metric, arm, name) or not firm(row) else "strong" if sure(row) else ""
                 rows.append(Row(cells, mark))
     head = ("Class", "Arm", "Measure", "Difference", "p after Holm", "Spread of seeds", "Patients", "Remark")
-    return table(head, rows, (3, 4, 5, 6), "95% intervals. Bold: still below 0.05 after Holm's correction.")
+    return table(head, rows, (3, 4, 5, 6), NOTE)

@@ -36,7 +36,8 @@ def frequency(look: Look) -> Figure | Absent:
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (source, metric, title) in zip(panels, shown, strict=True):
             _panel(axes, look, source, metric)
-            axes.set_title(title, fontsize=8.5)
+            at = f" at {look.layer}" if metric == ALIGNMENT and look.last_layer else ""
+            axes.set_title(title + at, fontsize=8.5)
         _ticks(panels[-1], look)
         svg = to_svg(figure)
     caption = (

@@ -57,11 +57,14 @@ def score_and_alignment(look: Look) -> Figure | Absent:
     caption = (
         f"Each arrow is a class, from {look.baseline} to the arm; the darker, the rarer in training. Right: better "
         "score. Up: the maps lie on the drawn regions more than other patients' regions explain (the line at 0). "
-        "Filled heads: score or look differ from the baseline after Holm's correction. Crosses: too few patients."
+        "Filled heads: score or look differ from the baseline, still clearly when all comparisons are counted (Holm's "
+        "correction); hollow heads: neither does. Crosses: too few patients."
         if look.others
         else "Each mark is a class; the darker, the rarer in training. The line at 0 is chance. "
         "Crosses: too few patients."
     )
+    if look.last_layer:
+        caption += f" Look here is of the maps of {look.layer}; that of {look.last_layer} stands in the next figure."
     caption += greyed_caption(look)
     return Figure(svg, "Arrows of score against alignment for every arm and class. " + caption, caption, numbers(look))
 
@@ -82,7 +85,8 @@ def _limits(axes: Axes, everything: Sequence[Place]) -> None:
     ):
         low, high = min(values), max(values)
         room = 0.1 * (high - low) or 0.05
-        ends(low - room, high + room)
+        above = 1.8 if axis is axes.yaxis else 1.0  # numbers stand above the highest arrows
+        ends(low - room, high + above * room)
         axis.set_major_locator(MaxNLocator(4))
         axis.set_major_formatter(lambda value, _: f"{value:.2f}".replace("-", "−"))
     axes.axhline(0, color=SOFT, lw=0.7, ls=(0, (3, 2)), zorder=0)
@@ -110,15 +114,20 @@ def _arrows(axes: Axes, look: Look, arm: str, places: dict[str, dict[str, Place]
             axes.annotate("", xy=end, xytext=start, arrowprops=arrow, zorder=3)
             axes.plot(*start, "o", ms=2.2, color=colour, zorder=3)
         heads.append((i, start or end, end, SOFT if grey else INK))
-    beside = apart([_beyond(axes, start, end) for _, start, end, _ in heads], LABEL)
+    marks = [_in_parts(axes, end) for _, _, end, _ in heads]
+    beside = apart([_beyond(axes, start, end) for _, start, end, _ in heads], LABEL, marks=marks)
     for (i, _, _, colour), at in zip(heads, beside, strict=True):
         axes.text(*at, str(i), transform=axes.transAxes, fontsize=7, color=colour, ha="center", va="center", zorder=5)
 
 
+def _in_parts(axes: Axes, place: Place) -> Place:
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    return (place[0] - left) / (right - left), (place[1] - low) / (high - low)
+
+
 def _beyond(axes: Axes, start: Place, end: Place) -> Place:
     """Just beyond the head of an arrow, in parts of the panel; above an arrow that is too short to point anywhere."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    (x0, y0), (x1, y1) = (((x - left) / (right - left), (y - low) / (high - low)) for x, y in (start, end))
+    (x0, y0), (x1, y1) = _in_parts(axes, start), _in_parts(axes, end)
     length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5
     if length < SHORT:
         return (x0 + x1) / 2 + 0.02, max(y0, y1) + 0.085

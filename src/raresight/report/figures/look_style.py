@@ -13,6 +13,7 @@ from matplotlib.colors import ListedColormap, LogNorm, to_hex
 from raresight.report.figures.style import CYCLE, FAINT, INK, MARKERS, SOFT, Absent, Figure
 from raresight.report.look_rows import Look
 
+AROUND = 0.75  # of a label's room: how near it may come to a mark, which is smaller than another label
 DARKEST, PALEST = 0.0, 0.82  # of cividis: what is paler cannot be seen on white
 
 
@@ -61,14 +62,27 @@ def greyed_caption(look: Look, arms: Sequence[str] = ()) -> str:
 
 
 def apart(
-    points: Sequence[tuple[float, float]], size: tuple[float, float], gap: float = 1.15
+    points: Sequence[tuple[float, float]],
+    size: tuple[float, float],
+    gap: float = 1.15,
+    marks: Sequence[tuple[float, float]] = (),
 ) -> list[tuple[float, float]]:
-    """Places for labels near their points, pushed apart until none of width and height `size` covers another."""
+    """Places for labels near their points, pushed apart until none of width and height `size` covers another.
+
+    `marks` stay where they are, and no label covers one.
+    """
     at = np.array(points, dtype=float).reshape(-1, 2)
+    fixed = np.array(marks, dtype=float).reshape(-1, 2)
     box = np.array(size) * gap
     for _ in range(200):
         moved = False
         for i in range(len(at)):
+            for mark in fixed:
+                step = at[i] - mark
+                if (np.abs(step) < AROUND * box).all():
+                    axis = int(np.argmin((AROUND * box - np.abs(step)) / box))
+                    at[i, axis] = mark[axis] + (1.001 * AROUND * box[axis]) * (1.0 if step[axis] >= 0 else -1.0)
+                    moved = True
             for j in range(i):
                 step = at[i] - at[j]
                 if (np.abs(step) >= box).all() or (np.abs(step) >= box).any():
