@@ -69,6 +69,14 @@ def test_gains_and_losses_have_their_sign_or_are_not_shown() -> None:
     assert "largest loss" in down and "largest gain" not in down
 
 
+def test_a_name_with_a_hyphen_keeps_it_beside_a_loss() -> None:
+    table = rows({"c-b": BASE, "la-0.5": FOCAL}, {})
+    cases = pick_cases(table, classes=["mel"], arms=["c-b", "la-0.5"], baseline="c-b")
+    said = {one["rule"]: one["why"] for one in cases}
+    assert said["largest loss"] == "alignment −0.60, la-0.5 against c-b"  # a minus before the figure alone
+    assert said["largest gain"] == "alignment +0.40, la-0.5 against c-b"
+
+
 def test_without_regions_the_logit_takes_the_place_and_says_so() -> None:
     table = rows({"base": BASE, "focal": FOCAL, "grey": GREY}, FOUND, alignment=np.nan)
     found = picked(table)
@@ -94,8 +102,13 @@ def test_a_patient_is_shown_once_while_others_are_left() -> None:
     found = picked(table)
     assert found["median"]["case"] == "c"
     assert found["largest gain"]["case"] == "d"  # +.3, since a is the median's patient
+    # a is under no rule, but its patient is.
+    assert found["largest gain"]["why"].endswith("; 1 nearer to the rule stand under other rules, or their patients do")
+    assert found["disagreement"]["case"] not in ("a", "c", "d", "e")
+    assert found["disagreement"]["why"].endswith("; 3 nearer to the rule stand under other rules, or their patients do")
+    assert "nearer" not in found["median"]["why"] + found["largest loss"]["why"]
     table["patient"] = "same"
-    assert picked(table)["largest gain"]["case"] == "a"
+    assert picked(table)["largest gain"]["case"] == "a" and "nearer" not in picked(table)["largest gain"]["why"]
 
 
 def test_only_the_maps_of_the_seed_that_is_shown_count() -> None:
