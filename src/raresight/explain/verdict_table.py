@@ -66,17 +66,18 @@ def verdict_rows(
 
 def _settle_families(rows: Sequence[Row]) -> bool:
     """Say of each row which family its p is in; returns whether no map of the baseline's can be trusted."""
-    distrusted = _distrusted([one for one in rows if one["metric"] == LAST])
-    for one in rows:
-        if one["metric"] == LAST and one["arm"] in distrusted:
+    at_last = [one for one in rows if one["metric"] == LAST]
+    elsewhere = [one for one in rows if one["metric"] != LAST]
+    distrusted, distrusted_last = _distrusted(elsewhere), _distrusted(at_last)
+    for one in at_last:
+        if one["arm"] in distrusted_last:
             one.update(p=None, reason=UNTRUSTED_LAST)
-    greyed = any(one["greyed"] and one["arm"] == one["baseline"] for one in rows if one["metric"] != LAST)
     for one in rows:
         compared = one["class"] is not None and one["arm"] != one["baseline"]
-        looked = compared and one["metric"] in LOOKS and not one["greyed"] and not greyed
+        looked = compared and one["metric"] in LOOKS and one["arm"] not in distrusted
         one["family"] = "score" if compared and one["metric"] in SCORES else "look" if looked else ""
         one["p_adjusted"] = None
-    return greyed
+    return any(one["greyed"] and one["arm"] == one["baseline"] for one in elsewhere)
 
 
 def _seconds(rows: Sequence[Row], method: str | None) -> dict[tuple[str, str], Second]:

@@ -57,6 +57,8 @@ FLAT = (said("auroc", 0.01, 0.4), said("auprc", 0.01, 0.6))
         ((*FLAT, said("alignment", 0.0, 1.0), said("detectors", -4, 0.001)), SAME_SCORE),
         ((*FLAT, said("alignment", 0.0, 1.0), said("d_prime", -4, 0.001)), CONSISTENT),  # of the score's own logits
         ((*FLAT, said("alignment", -0.2, 0.001, 0.06)), CONSISTENT),  # not after Holm
+        ((*FLAT, said("alignment", 0.0, 0.001)), CONSISTENT),  # of no side
+        ((said("auroc", 0.01, 0.05, 0.1), FLAT[1], said("alignment", -0.2, 0.001)), CONSISTENT),  # the strict side
         ((*FLAT, said("alignment", -0.2, 0.04, 0.05)), SAME_SCORE),  # alpha itself is shown
         ((said("auroc", 0.1, 0.001), said("auprc", 0.0, 0.9), said("alignment", -0.2, 0.001)), WORSE_LOOK),
         ((said("auroc", 0.0, 0.9), said("auprc", 0.1, 0.001), said("alignment", -0.2, 0.001)), WORSE_LOOK),
@@ -186,11 +188,50 @@ def test_the_last_layer_has_rows_a_place_in_the_family_and_a_gate_of_its_own():
     assert {one["verdict"] for one in made if one["metric"] == "verdict"} == {SAME_SCORE}
 
 
+def test_an_arm_that_failed_at_the_chosen_layer_leaves_the_family_at_the_last_too():
+    last = [one | {"layer": "four"} for one in of("mass_corrected", "alignment", p_level=0.01)]
+    chosen = [one | {"layer": "three", "greyed": one["arm"] == "cb"} for one in last]
+    made = verdict_rows(of("auroc", "verdict", n_patients=40), chosen + last, layer="three", last="four")
+    assert {one["n_patients"] for one in made if one["metric"] == "verdict"} == {30}  # the fewest that it rests on
+    of_last = {one["arm"]: one for one in made if one["metric"] == LAST}
+    assert of_last["cb"]["p_adjusted"] is None and of_last["cb"]["family"] == ""
+    assert of_last["focal"]["p_adjusted"] == pytest.approx(0.004 * 2)  # its own two alignments
+    assert {one["arm"]: one["verdict"] for one in made if one["metric"] == "verdict"}["cb"] is None
+
+
+@pytest.mark.parametrize(("against", "flag"), [("three", CONSISTENT), ("four", SAME_SCORE), (None, SAME_SCORE)])
+def test_the_table_asks_the_second_map_of_each_layer_of_its_own(against, flag):
+    """Layer four shows no difference, so it matters alone what the second map says at three, whichever is chosen."""
+    first = [one | {"method": "grad_cam"} for one in of("mass_corrected", "alignment", p_level=0.01)]
+    rows = [one | {"layer": "three"} for one in first]
+    rows += [one | {"layer": "four", "value": 0.3, "p": one["p"] and 0.9} for one in first]
+    for one in list(rows):
+        away = -1 if one["layer"] == against else 1
+        rows.append(one | {"method": "hires_cam", "difference": one["difference"] and away * one["difference"] * 2})
+    scores = [one | {"p": one["p"] and 0.5} for one in of("auroc", "verdict") + of("auprc", "verdict")]
+    unknown = [one for one in rows if (one["layer"], one["method"]) != ("three", "hires_cam")]
+    for layer, last in (("three", "four"), ("four", "three")):
+        asked = {"layer": layer, "last": last, "method": "grad_cam", "second": "hires_cam"}
+        for given in (rows, rows[::-1]):
+            made = verdict_rows(scores, given, **asked)
+            assert {one["arm"]: one["verdict"] for one in made if one["metric"] == "verdict"}["focal"] == flag
+        made = verdict_rows(scores, unknown, **asked)
+        said = {one["arm"]: one for one in made if one["metric"] == "verdict"}["focal"]
+        assert said["verdict"] == CONSISTENT and "HiResCAM was not measured" in said["reason"]
+
+
+def test_beyond_chance_is_of_the_chosen_layer():
+    chosen = [one | {"layer": "three"} for one in of("mass_corrected", "alignment", p_level=0.01)]
+    last = [one | {"layer": "four", "value": -0.5} for one in chosen]
+    made = verdict_rows(of("auroc", "verdict"), chosen + last, layer="three", last="four")
+    assert {one["verdict"] for one in made if one["metric"] == "beyond_chance"} == {"beyond chance"}
+
+
 def test_beyond_chance_needs_to_be_above_zero_and_shown():
     one = row(metric="beyond_chance", value=0.2, p_adjusted=0.001)
     assert chance_verdict(one)[0] == "beyond chance"
     assert chance_verdict(one | {"metric": "beyond_prior"})[0] == "beyond the anatomical prior"
-    assert chance_verdict(one | {"value": -0.2})[0] == NOT_SHOWN
+    assert chance_verdict(one | {"value": -0.2})[0] == chance_verdict(one | {"value": 0.0})[0] == NOT_SHOWN
     assert chance_verdict(one | {"p_adjusted": 0.06})[0] == NOT_SHOWN
     assert chance_verdict(one | {"p_adjusted": None})[0] == TOO_FEW
     assert chance_verdict(one | {"greyed": True})[0] == NOT_TRUSTED
@@ -213,7 +254,8 @@ def test_families_are_counted_apart_and_greyed_arms_leave_the_look_family_only()
     assert holm["auroc", "focal"] == pytest.approx(0.004 * 4)  # two scores x two arms
     assert holm["auroc", "cb"] == pytest.approx(0.004 * 4) and holm["auroc", "bce"] is None
     assert holm["alignment", "cb"] is None
-    assert holm["alignment", "focal"] == pytest.approx(0.004 * 3)  # its alignment and detectors, and cb's detectors
+    assert holm["detectors", "cb"] is None  # whatever is said of a look of an arm whose maps failed
+    assert holm["alignment", "focal"] == pytest.approx(0.004 * 2)  # its alignment and detectors
     assert [one["p_adjusted"] for one in made if one["class"] is None] == [None] * 3
     flags = {one["arm"]: one for one in made if one["metric"] == "verdict"}
     assert flags["cb"]["verdict"] is None and flags["cb"]["status"] == "not_trusted" and "bce" not in flags
