@@ -30,8 +30,8 @@ def dissection_table(look: Look, sides: Sides, q: float) -> tuple[list[Row], lis
 
     A unit of the chosen layer detects a class where its overlap is beyond the 95th percentile of masks dealt anew,
     within a false-discovery rate of 5%; `null_detectors` says how many the same rule finds with masks dealt anew (the
-    band of the mean over networks, and no test); `detectors_04` counts by the seed's rule, IoU above 0.04, in every
-    layer.
+    band of the mean over networks, and no test); `detectors_04` counts by the published rule, IoU above 0.04, in every
+    layer. A network without a layer at the chosen one's place is judged by its shallowest there, as its maps are.
     """
     if "dissect" not in look.tasks or not all(one.layer for one in look.looked):
         return [], []
@@ -49,18 +49,19 @@ def dissection_table(look: Look, sides: Sides, q: float) -> tuple[list[Row], lis
     said: list[Row] = []
     facts: list[dict[str, Any]] = []
     for back in range(-len(names), 0):
+        chosen = names[back] == look.layer
         counts: dict[str, dict[str, dict[int, Any]]] = {}
         chance: dict[str, list[np.ndarray]] = {}
         concepts: tuple[str, ...] = ()
         for one in look.looked:
-            if -back > len(one.seen.names):
+            if -back > len(one.seen.names) and not chosen:
                 continue
-            layer, home = one.seen.names[back], look.home(one.network)
+            layer, home = one.layer if chosen else one.seen.names[back], look.home(one.network)
             look.progress.say(f"units of {layer}: {one.network.arm}, seed {one.network.seed}")
             found = dissected(one.seen, look.probe, layer, q, home)
             classes = np.flatnonzero(found.named)
             concepts = tuple(found.concepts[c] for c in classes)
-            null = beyond_chance(one.seen, look.probe, layer, found, home) if layer == one.layer else None
+            null = beyond_chance(one.seen, look.probe, layer, found, home) if chosen else None
             inter, union, has = per_image(found, classes)
             rules: dict[str, dict[str, Any]] = {"detectors_04": {"threshold": DETECTOR}}
             if null is not None:

@@ -108,6 +108,26 @@ def wrong(found: str, remedy: str) -> ConfigError:
     return ConfigError(Problem(code="RS-R48", level="error", found=found, why=why, remedy=remedy))
 
 
+def undefined(method: str, layer: str, arm: str) -> ConfigError:
+    """RS-R49: the kind of map that the look rests on is not defined at the layer."""
+    return cannot_look(
+        f"{method} is not defined at '{layer}' of '{arm}'",
+        "class activation maps need a layer whose mean over space goes straight into a linear layer, and the first "
+        "kind of map is compared across all networks",
+        "name grad_cam or hires_cam first: where cam is defined they show the same",
+    )
+
+
+def unlike(arm: str, seed: int, layers: Sequence[str], others: Sequence[str]) -> ConfigError:
+    """RS-R49: the networks of an arm are not of one architecture."""
+    return cannot_look(
+        f"seed {seed} of the arm '{arm}' keeps places at {listed(layers) or 'no layer'}, the one before it at "
+        f"{listed(others) or 'no layer'}",
+        "an arm's networks differ by their seed alone: their maps of one layer are averaged",
+        "give networks of another architecture as another arm",
+    )
+
+
 def _probe_fits(probe: ProbeSet) -> None:
     if not len(probe):
         return  # told by whoever looks

@@ -23,7 +23,7 @@ from raresight.core.progress import Silent
 from raresight.explain.aligned import aligned
 from raresight.explain.choices import MOST_REGIONS, Cuts, few_regions, rows_kept
 from raresight.explain.dissection_table import dissection_table
-from raresight.explain.fitting import fitted, fitting, known, wrong
+from raresight.explain.fitting import fitted, fitting, known, undefined, unlike, wrong
 from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.network_facts import VERSION as GEOMETRY
 from raresight.explain.network_facts import between_facts, geometry_facts
@@ -59,9 +59,10 @@ from raresight.explain.verdict_table import verdict_rows
 
 TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
+METHODS_KNOWN = (*METHODS, "cam", *PIXEL_METHODS)
 PLACELESS = (
-    "no network here keeps the places of the image apart (a vision transformer, say): there are no maps and no units "
-    "to look at; scores and the geometry of the features are compared"
+    "the baseline does not keep the places of the image apart (a vision transformer, say): no maps of a layer and no "
+    "units are compared; scores and the geometry of the features are"
 )
 SAME_IMAGES = "the same images: the layer on all of them, cuts by halves of the patients"
 MEASURE = "mass"  # what "alignment" is: the share of the map inside the finding, beyond other patients' masks
@@ -183,7 +184,10 @@ class Look:
         self.arms.sort(key=lambda arm: arm != self.baseline)
         self.probe, self.choose = probe, probe if choose is None else choose
         self.crossed = self.choose is self.probe
-        self.layers = tuple(layers)
+        self.layers = tuple(dict.fromkeys(layers))
+        self._names: dict[str, tuple[str, ...]] = {}
+        known("methods", methods, METHODS_KNOWN)
+        methods = list(dict.fromkeys(methods))
         self.pixel_methods = tuple(method for method in methods if method in PIXEL_METHODS)
         self.methods = tuple(method for method in methods if method not in PIXEL_METHODS) or METHODS
         require_captum(self.pixel_methods)
@@ -240,7 +244,7 @@ class Look:
                 self.progress.say(f"looking into {network.arm}, seed {network.seed}")
                 self.looked.append(self._visit(network))
                 advance(done + 1, len(self.networks))
-        if not any(one.seen.layers for one in self.looked):
+        if not self.measured:
             self.limits.append(PLACELESS)
         self.cuts, self.pixel_cuts = settle_cuts(self), cuts_on_image(self)
         if "alignment" in self.tasks and self.probe.regions is not None:
@@ -306,7 +310,10 @@ class Look:
         asked = self._asked(mapped, kept=what == "probe" or self.crossed)
         folder = self.home(network) / ((probe.part or what) if not self.crossed else self.part)
         with self.progress.bar(f"{network.arm} seed {network.seed}, {probe.part or what}") as advance:
-            return see(network, probe, asked, folder, probe_sha256=sha, model=model, batch=self.batch, advance=advance)
+            seen = see(network, probe, asked, folder, probe_sha256=sha, model=model, batch=self.batch, advance=advance)
+        if self._names.setdefault(network.arm, seen.names) != seen.names:
+            raise unlike(network.arm, network.seed, seen.names, self._names[network.arm])
+        return seen
 
     def _visit(self, network: Network) -> Looked:
         """Everything that needs the network itself, with the network in memory once."""
@@ -320,8 +327,10 @@ class Look:
         on_choice = self.see(network, "choose", model)
         seen = on_choice if self.crossed else self.see(network, "probe", model)
         one = Looked(network, on_choice, seen)
-        if seen.layers:
+        if seen.layers and (self.measured or not self.looked):  # the baseline comes first; without its maps none count
             one.layers = tuple(seen.names[max(place, -len(seen.names))] for place in self.places)
+            if (one.layer, self.methods[0]) not in seen.maps:
+                raise undefined(self.methods[0], one.layer, network.arm)
             if "faithfulness" in self.tasks:
                 table = faithful(seen, self.probe, one.layer, self.methods[0], model, self.home(network))
                 one.faithful = table.assign(arm=network.arm, seed=network.seed)

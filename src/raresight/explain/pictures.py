@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from raresight.core.files import replacing
+from raresight.explain.alignment import resized
 from raresight.explain.cases import pick_cases
 from raresight.explain.chance import corrected
 from raresight.explain.told import called
@@ -23,8 +24,8 @@ ARRAYS = "cases.npz"
 def cases(look: Look, greyed: Mapping[str, str], out: Path, *, pictures: bool = True) -> list[dict[str, Any]]:
     """Pick the cases of every class, write `cases.npz` into `out`, and return what explain.json says of them.
 
-    `images` `(n, H, W, C)` uint8, `maps` `(n, A, h, w)` raw, `masks` `(n, H, W)` bool, False where none is drawn.
-    Of a volume the slice along its first axis is shown that holds most of the finding, or of the map.
+    `images` `(n, H, W, C)` uint8, `maps` `(n, A, h, w)` not scaled, `masks` `(n, H, W)` bool, False where none is
+    drawn. Of a volume the slice along its first axis is shown that holds most of the finding, or of the map.
     Without `pictures` the cases are picked and no array is written.
     """
     (out / ARRAYS).unlink(missing_ok=True)
@@ -44,7 +45,7 @@ def cases(look: Look, greyed: Mapping[str, str], out: Path, *, pictures: bool = 
     for case in picked:
         row, k = place[case["case"]], look.probe.classes.index(case["class"])
         image = look.probe.pixels(np.array([row]))[0]
-        stack = np.stack([_map(look, arm, int(case["seed"]), row, k) for arm in look.arms])
+        stack = _together([_map(look, arm, int(case["seed"]), row, k) for arm in look.arms])
         mask = _mask(look, row, k, image.shape[1:])
         if image.ndim == 4:
             image, stack, mask = _sliced(image, stack, mask, case)
@@ -89,7 +90,13 @@ def _map(look: Look, arm: str, seed: int, row: int, k: int) -> np.ndarray:
     """The arm's map by its network of this seed, or by its first where it has none of it."""
     mine = [one for one in look.looked if one.network.arm == arm]
     one = next((one for one in mine if one.network.seed == seed), mine[0])
-    return np.asarray(one.seen.maps[(one.layer, look.methods[0])][row, k])
+    return np.array(one.seen.maps[(one.layer, look.methods[0])][row, k])
+
+
+def _together(maps: Sequence[np.ndarray]) -> np.ndarray:
+    """Maps of all arms, `(A, *s)`: on the finest of their grids, where these differ."""
+    grid = tuple(np.max([one.shape for one in maps], axis=0).tolist())
+    return np.stack([resized(one[None], grid)[0] for one in maps])
 
 
 def _mask(look: Look, row: int, k: int, shape: tuple[int, ...]) -> np.ndarray:

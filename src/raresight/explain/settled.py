@@ -42,7 +42,7 @@ def settle_places(look: Look) -> tuple[tuple[int, ...], dict[str, Any]]:
             key = [VERSION, seen.key, which.tolist(), look.methods[0]]
             make = partial(aligned, seen, look.choose, which, names, look.methods[:1], None)
             tables.append(kept_table(look.home(network), "layers", key, make))
-    if not tables:
+    if not any(map(len, tables)):
         return (-1,), {"layer_from": "the networks keep no places apart", "layer_scores": {}}
     best, figures = choose_layer(pd.concat(tables, ignore_index=True))
     place = names.index(best) - len(names) if best else -1

@@ -192,7 +192,7 @@ def opened(folder: Path) -> Seen:
 
 
 def stages(model: nn.Module, x: Tensor, asked: Asked) -> list[Layer]:
-    """The layers that are looked at: those named, else the deepest resolutions.
+    """The layers that are looked at, shallow to deep: those named, in whatever order, else the deepest resolutions.
 
     None for a network that keeps no places apart (a vision transformer): its scores and features can still be compared.
 
@@ -205,12 +205,11 @@ def stages(model: nn.Module, x: Tensor, asked: Asked) -> list[Layer]:
             raise
         return []
     if asked.names:
-        known = {layer.name: layer for layer in found}
-        everywhere = known | {layer.name: layer for layer in _named(model, x, asked.names) if layer.name not in known}
-        missing = [name for name in asked.names if name not in everywhere]
+        named = _named(model, x, asked.names)
+        missing = [name for name in asked.names if name not in {layer.name for layer in named}]
         if missing:
-            raise _no_layer(missing[0], list(known))
-        return [everywhere[name] for name in asked.names]
+            raise _no_layer(missing[0], [layer.name for layer in found])
+        return named
     return found[-asked.stages :]
 
 
@@ -348,7 +347,7 @@ def _head_of(model: nn.Module, x: Tensor, last: str) -> Head:
 
 
 def _named(model: nn.Module, x: Tensor, names: Sequence[str]) -> list[Layer]:
-    """Layers asked for by name that are not the last of their resolution."""
+    """Layers asked for by name, in the order in which the network is through with them."""
     modules, found, handles = dict(model.named_modules()), {}, []
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:

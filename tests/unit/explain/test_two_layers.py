@@ -15,6 +15,7 @@ from raresight.core.files import write_json
 from raresight.explain import look as module
 from raresight.explain import settled
 from raresight.explain.aligned import aligned
+from raresight.explain.choices import choose_cuts
 from raresight.explain.probe import ProbeSet, Regions
 from raresight.explain.told import LAST_MEASURES, alignment_table, gate_table, sides_of
 from tests.unit.explain.test_look import net, probe_of
@@ -58,6 +59,11 @@ def test_rows_of_both_layers_hold_each_layers_own_maps(tmp_path: Path) -> None:
             got = mine[mine["method"] == "hires_cam"]
             pd.testing.assert_series_equal(got["mass"].reset_index(drop=True), direct["mass"])
             assert list(got["tau"]) == list(direct["tau"])
+        for arm in look.arms:
+            of_arm = {arm: [one.seen for one in look.looked if one.network.arm == arm]}
+            cuts = choose_cuts(of_arm, look.probe, layer, ["grad_cam"], crossed=True).share
+            assert cuts == {key: look.cuts[turn].share[key] for key in cuts} and len(cuts) == 4
+    assert look.cuts[0].share != look.cuts[1].share
     random = look.rows[look.rows["method"] == "random"]
     assert set(random["layer"]) == {SHALLOW} and set(random["arm"]) == {"plain"}
     deep = look.rows[(look.rows["layer"] == DEEP) & (look.rows["method"] == "grad_cam")]["mass"].to_numpy()
@@ -108,7 +114,11 @@ def test_each_layer_has_its_own_gate(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert row["verdict"] is not None and "maps not trusted" not in row["reason"]
 
 
-def test_a_layer_named_alone_and_a_chosen_layer_that_is_the_last_are_one(tmp_path: Path) -> None:
+def test_a_layer_named_alone_and_a_chosen_layer_that_is_the_last_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settled, "choose_layer", lambda rows: (DEEP, {SHALLOW: 0.1, DEEP: 0.2}))
+    assert looked(tmp_path / "auto").run(["alignment"]).measured == (DEEP,)
     for layers in (SHALLOW, DEEP):
         look = looked(tmp_path / layers, layers=layers).run(["alignment"])
         assert look.measured == (layers,) and look.choices["last_layer"] == layers
