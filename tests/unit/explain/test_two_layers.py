@@ -72,6 +72,25 @@ def test_rows_of_both_layers_hold_each_layers_own_maps(tmp_path: Path) -> None:
     assert {row["layer"] for row in look.choices["tau"]} == {SHALLOW, DEEP}
 
 
+def test_layer_and_cuts_are_settled_on_validation_by_the_baseline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged_by: list[pd.DataFrame] = []
+    monkeypatch.setattr(settled, "choose_layer", lambda rows: judged_by.append(rows) or (SHALLOW, {}))
+    validation = probe_of(16)
+    look = looked(tmp_path, choose=validation).run(["alignment"])
+    (rows,) = judged_by
+    assert len(rows) == 2 * 2 * 16 and set(rows["arm"]) == {"plain"} and set(rows["method"]) == {"grad_cam"}
+    assert look.choices["layer_from"].startswith("highest on validation: grad_cam of plain")
+    for layer, cuts in zip(look.measured, look.cuts, strict=True):
+        for arm in look.arms:
+            shown = {arm: [one.chosen_on for one in look.looked if one.network.arm == arm]}
+            assert {len(one.logits) for one in shown[arm]} == {16}
+            wanted = choose_cuts(shown, validation, layer, ["hires_cam"], crossed=False).share
+            assert wanted == {key: cuts.share[key] for key in wanted} and len(wanted) == 2
+    assert len(look.rows.query("method == 'grad_cam'")) == 2 * 4 * 24
+
+
 @pytest.mark.usefixtures("shallow")
 def test_the_verdict_counts_both_and_the_last_is_of_the_last_layer(tmp_path: Path) -> None:
     found = looked(tmp_path / "cache").run(["alignment"]).report(tmp_path / "out", pictures=False)
