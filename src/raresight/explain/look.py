@@ -96,10 +96,10 @@ def look(
     `cam`, and on the image itself, for annotated findings alone, `integrated_gradients` and `occlusion` (extra
     `explain`; some hundred passes a map). The verdict rests on the first kind of layer map, at the chosen layer and at
     the last one, and a second kind has to show the same by itself; maps on the image are measured beside them and not
-    put to the gate.
+    put to the gate. `layers`: the names of those to look at, in any order, or `auto`, the deepest stages.
 
-    Raises: `ConfigError` RS-X01 without Captum where it is needed, RS-R48 where there is nothing to look into, RS-R49
-    for a network that cannot be looked into.
+    Raises: `ConfigError` RS-X01 without Captum where it is needed, RS-C34 for a name that there is not, RS-R48 where
+    there is nothing to look into, RS-R49 for a network that cannot be looked into, alone or beside the others.
     """
     fitting(arms, probe, choose, kind=kind, counts=counts or {}, prior=prior)
     networks = [
@@ -114,7 +114,7 @@ def look(
         probe,
         choose=choose,
         layers=named,
-        methods=methods,
+        methods=[methods] if isinstance(methods, str) else methods,
         counts=counts,
         baseline=baseline,
         prior=prior,
@@ -130,7 +130,7 @@ class Looked:
     """What is known of one network: what it said of both probes, and its rows.
 
     `layers`: its own names for the layers whose maps are measured, the chosen one first and the last where that is
-    another; `gates` layer -> kind of map -> how the gate went.
+    another (twice the same where it has no other); `gates` layer -> kind of map -> how the gate went.
     """
 
     network: Network

@@ -43,7 +43,7 @@ def settle_places(look: Look) -> tuple[tuple[int, ...], dict[str, Any]]:
             make = partial(aligned, seen, look.choose, which, names, look.methods[:1], None)
             tables.append(kept_table(look.home(network), "layers", key, make))
     if not any(map(len, tables)):
-        return (-1,), {"layer_from": "the networks keep no places apart", "layer_scores": {}}
+        return (-1,), {"layer_from": "the baseline keeps no places apart", "layer_scores": {}}
     best, figures = choose_layer(pd.concat(tables, ignore_index=True))
     place = names.index(best) - len(names) if best else -1
     what = f"{look.methods[0]} of {look.baseline}, share of the map inside beyond chance, mean of classes"

@@ -31,8 +31,8 @@ def verdict_rows(
     `layer`, or of all layers where none is named). Each row is there for the baseline too, without a difference. Then
     per class and arm: `verdict` (not for the baseline), `beyond_chance` and `beyond_prior`, whose `verdict` says what
     `chance_verdict` finds. Families: `score`, `look`, `chance`, `prior`; rows of all classes together (`class` None)
-    and of greyed arms are in none. `second`: the kind of map, also in `alignment`, that has to show the same; None
-    where one alone was measured.
+    count in none, those of greyed arms in `score` alone. `second`: the kind of map, also in
+    `alignment`, that has to show the same; None where one alone was measured.
     """
     places = {"alignment": layer} | ({} if last is None or last == layer else {LAST: last})
     corrected = f"{measure}_corrected"

@@ -76,7 +76,12 @@ def test_layer_and_cuts_are_settled_on_validation_by_the_baseline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judged_by: list[pd.DataFrame] = []
-    monkeypatch.setattr(settled, "choose_layer", lambda rows: judged_by.append(rows) or (SHALLOW, {}))
+
+    def chosen(rows: pd.DataFrame) -> tuple[str, dict[str, float]]:
+        judged_by.append(rows)
+        return SHALLOW, {}
+
+    monkeypatch.setattr(settled, "choose_layer", chosen)
     validation = probe_of(16)
     look = looked(tmp_path, choose=validation).run(["alignment"])
     (rows,) = judged_by

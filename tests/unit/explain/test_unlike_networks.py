@@ -60,8 +60,10 @@ def test_arms_of_other_depths_are_told_from_the_deepest_layer(tmp_path: Path, mo
 
 def test_layers_may_be_named_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settled, "choose_layer", lambda rows: ("1", {}))
-    look = raresight.look(arms={"plain": [net(0)]}, probe=scattered(), layers=["3", "1", "3"], cache=tmp_path)
-    look.run(["alignment"])
+    named = {"layers": ["3", "1", "3"], "methods": "grad_cam"}
+    look = raresight.look(arms={"plain": [net(0)]}, probe=scattered(), cache=tmp_path, **named)
+    look.run("alignment")
+    assert look.methods == ("grad_cam",)
     assert look.looked[0].seen.names == look.measured == ("1", "3")
 
 
