@@ -69,7 +69,9 @@ def test_rows_of_both_layers_hold_each_layers_own_maps(tmp_path: Path) -> None:
     deep = look.rows[(look.rows["layer"] == DEEP) & (look.rows["method"] == "grad_cam")]["mass"].to_numpy()
     flat = look.rows[(look.rows["layer"] == SHALLOW) & (look.rows["method"] == "grad_cam")]["mass"].to_numpy()
     assert not np.allclose(deep, flat)
-    assert {row["layer"] for row in look.choices["tau"]} == {SHALLOW, DEEP}
+    for layer, cut in zip(look.measured, look.cuts, strict=True):
+        of_layer = [row for row in look.choices["tau"] if row["layer"] == layer]
+        assert of_layer and of_layer == [row | {"layer": layer} for row in cut.as_rows()]
 
 
 def test_layer_and_cuts_are_settled_on_validation_by_the_baseline(

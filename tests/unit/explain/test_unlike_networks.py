@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import raresight
 from raresight.core.errors import ConfigError
 from raresight.explain import settled
 from raresight.explain.look import PLACELESS
+from raresight.explain.told import gate_table
 from tests.unit.explain.test_look import net, probe_of
 from tests.unit.explain.test_two_layers import scattered
 
@@ -56,6 +58,24 @@ def test_arms_of_other_depths_are_told_from_the_deepest_layer(tmp_path: Path, mo
     assert told == {"three", "four", "one"}
     with np.load(tmp_path / "out/cases.npz") as shown:
         assert shown["maps"].shape[1:] == (3, 8, 8)  # the baseline's grid is the finest of 8, 4 and 4
+
+
+def test_the_gate_of_an_arm_goes_by_the_baselines_names() -> None:
+    """Maps of `deep` at its layers 5 and 7 are put to the gate where the baseline's are at 3 and 5."""
+
+    def said(layer: str, passed: bool) -> dict[str, Any]:
+        fact = {"metric": "ssim_top_down", "layer": layer, "method": "grad_cam", "value": 0.5, "n_images": 9}
+        return {"grad_cam": {"passed": passed, "reason": f"of {layer}", "facts": [fact]}}
+
+    def one(arm: str, first: str, last: str) -> SimpleNamespace:
+        gates = {first: said(first, True), last: said(last, arm == "plain")}
+        return SimpleNamespace(network=SimpleNamespace(arm=arm, seed=0), layers=(first, last), gates=gates)
+
+    look: Any = SimpleNamespace(measured=("3", "5"), layer="3", looked=[one("plain", "3", "5"), one("deep", "5", "7")])
+    for layer, greyed in (("3", set()), ("5", {"deep"})):
+        rows, failed = gate_table(look, "grad_cam", layer)
+        assert set(failed) == greyed and {row["layer"] for row in rows} == {layer}
+        assert {row["arm"] for row in rows if row["metric"] == "ssim_top_down"} == {"plain", "deep"}
 
 
 def test_layers_may_be_named_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
