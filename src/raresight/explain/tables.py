@@ -98,9 +98,11 @@ RANGES: dict[str, tuple[float, float]] = {
 def inferred_row(level: Inferred, change: Inferred | None = None, **given: Any) -> Row:
     """A row from an arm's own figure and, unless the arm is the baseline, from its difference to the baseline.
 
-    The interval of the figure itself ends where the figure must (`RANGES`); that of a difference is left as it is.
+    The interval of the figure ends where the figure must (`RANGES`), and that of a difference where two such figures
+    are as far apart as they can be.
     """
     least, most = RANGES.get(str(given.get("metric")), (-INFINITE, INFINITE))
+    furthest = most - least
     rests = level if change is None else change
     said = row(
         value=level.value, low=None if level.low is None else max(level.low, least),
@@ -109,7 +111,9 @@ def inferred_row(level: Inferred, change: Inferred | None = None, **given: Any) 
         reason=rests.reason, **given,
     )  # fmt: skip
     if change is not None:
-        of_change = {"difference": change.value, "diff_low": change.low, "diff_high": change.high, "p": change.p}
+        low = None if change.low is None else max(change.low, -furthest)
+        high = None if change.high is None else min(change.high, furthest)
+        of_change = {"difference": change.value, "diff_low": low, "diff_high": high, "p": change.p}
         said |= {key: _plain(value) for key, value in of_change.items()}
     return said
 

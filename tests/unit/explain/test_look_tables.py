@@ -12,7 +12,8 @@ from scipy.stats import ttest_rel
 
 from raresight.explain.arm_rows import Sides, alignment_rows, detector_rows, score_rows
 from raresight.explain.draws import Draws, Figure
-from raresight.explain.tables import KEYS, TABLES, adjust, fact_rows, gate_rows, row, save_tables
+from raresight.explain.paired import Inferred
+from raresight.explain.tables import KEYS, TABLES, adjust, fact_rows, gate_rows, inferred_row, row, save_tables
 
 PATIENTS = np.array([f"p{i:02d}" for i in range(24)])
 
@@ -189,3 +190,16 @@ def test_images_are_joined_by_case_whatever_the_order_of_a_networks_rows():
     one = (frame["arm"] == "focal") & (frame["seed"] == 1)
     mixed = pd.concat([frame[~one], frame[one].iloc[::-1]], ignore_index=True)
     assert alignment_rows(mixed, sides()) == alignment_rows(frame, sides())
+
+
+def test_intervals_end_where_figures_and_their_differences_must() -> None:
+    level, change = Inferred(0.01, -0.03, 0.05, 0.2), Inferred(-0.99, -1.03, -0.93, 0.001)
+    share = inferred_row(level, change, metric="no_evidence")
+    assert (share["low"], share["high"]) == (0.0, 0.05)
+    assert (share["difference"], share["diff_low"], share["diff_high"]) == (-0.99, -1.0, -0.93)
+    alike = inferred_row(level, Inferred(1.9, 1.8, 2.1, 0.001), metric="cka")
+    assert (alike["low"], alike["diff_high"]) == (-0.03, 2.0)
+    free = inferred_row(level, change, metric="mass_corrected")
+    assert (free["low"], free["diff_low"]) == (-0.03, -1.03)
+    bare = inferred_row(Inferred(0.4), Inferred(-0.1, None, None, 1.0), metric="no_evidence")
+    assert bare["low"] is bare["diff_low"] is bare["diff_high"] is None
