@@ -206,7 +206,8 @@ def chance_table(look: Look) -> Table | None:
     head = ("Class", "Arm", "Beyond chance", "Verdict", "Over the usual place", "Patients", "Remark")
     note = (
         f"Beyond chance is of the {look.measure}. 0: no better than the regions of other patients with the same class; "
-        "1: all of the map inside. Over the usual place: better than a map of where such findings lie on average in training."
+        "1: all of the map inside. Over the usual place: better than a map of where such findings lie on average in "
+        "training."
     )
     if look.last_layer:
         note += f" Maps of {look.layer}; those of {look.last_layer}, the last layer, stand in tables/T2_alignment.csv."
