@@ -51,4 +51,4 @@ def test_the_page_shows_each_arms_gains_with_the_interval() -> None:
     made = look_tables(Look({"arms": ["plain"], "classes": [], "tables": {"gate": rows}, "choices": {}}))
     lines = {line.cells[0]: line.cells for line in next(iter(made.values())).rows}
     shown = lines["logit lost with what the map shows, beyond a random order"]
-    assert shown[4].startswith("2.50 (") and "–" in shown[4] and "28" in shown
+    assert shown[4].startswith("2.50 (−") and " to " in shown[4] and "28" in shown

@@ -15,6 +15,7 @@ from raresight.core.files import write_json
 from raresight.explain import look as module
 from raresight.explain import settled
 from raresight.explain.aligned import aligned
+from raresight.explain.chance import corrected
 from raresight.explain.choices import choose_cuts
 from raresight.explain.probe import ProbeSet, Regions
 from raresight.explain.told import LAST_MEASURES, alignment_table, gate_table, sides_of
@@ -100,7 +101,12 @@ def test_layer_and_cuts_are_settled_on_validation_by_the_baseline(
 
 @pytest.mark.usefixtures("shallow")
 def test_the_verdict_counts_both_and_the_last_is_of_the_last_layer(tmp_path: Path) -> None:
-    found = looked(tmp_path / "cache").run(["alignment"]).report(tmp_path / "out", pictures=False)
+    look = looked(tmp_path / "cache").run(["alignment"])
+    found = look.report(tmp_path / "out", pictures=False)
+    maps = look.rows[(look.rows["layer"] == SHALLOW) & (look.rows["method"] == "grad_cam")]
+    known = set(corrected(maps["mass"].to_numpy(), maps["mass_0"].to_numpy()).round(9).tolist())
+    shown = [said["alignment"] for case in found["cases"] for said in case["arms"].values()]
+    assert shown and {round(value, 9) for value in shown} <= known  # beside the cases, the chosen layer's alone
     told = {(row["metric"], row["arm"], row["class"]): row for row in found["tables"]["verdict"]}
     differ = 0
     for row in found["tables"]["alignment"]:

@@ -153,6 +153,14 @@ def test_greyed_arms_are_grey_and_the_baseline_is_ink(explain: dict[str, Any]) -
     assert look.greyed == {"ldam": fake_look.WHY_GREY}
 
 
+def test_an_arm_is_grey_by_the_shown_kind_of_map_at_the_shown_layer() -> None:
+    told = {"arm": "kind", "greyed": True, "reason": "it failed", "method": "hires_cam", "layer": "three"}
+    here, elsewhere = {"arm": "here", "method": "grad_cam"}, {"arm": "last", "method": "grad_cam", "layer": "four"}
+    gate = [told, told | here, told | elsewhere, told | here | {"arm": "sound", "greyed": False}]
+    look = Look({"choices": {"layer": "three", "method": "grad_cam"}, "tables": {"gate": gate}})
+    assert look.greyed == {"here": "it failed"}
+
+
 def test_the_rarest_class_is_first_and_darkest(explain: dict[str, Any]) -> None:
     look = Look(explain)
     assert look.classes[0] == "df" and look.classes[-1] == "nv"
