@@ -56,11 +56,14 @@ def test_a_number_of_the_table_can_be_made_from_its_rows(explained: Path) -> Non
     found = read_json(explained / "explain/explain.json")
     rows = pd.read_parquet(explained / "explain/rows/alignment.parquet")
     name, method = max(found["classes"], key=lambda entry: entry["n_images"])["name"], found["choices"]["method"]
+    layer = found["choices"]["layer"]  # the last layer has rows of its own
     mine = rows[(rows["arm"] == "weighted") & (rows["class"] == name) & (rows["method"] == method)]
+    mine = mine[mine["layer"] == layer]
     said = [
         row
         for row in found["tables"]["alignment"]
-        if (row["arm"], row["class"], row["method"], row["cases"]) == ("weighted", name, method, "all")
+        if (row["arm"], row["class"], row["method"], row["cases"], row["layer"])
+        == ("weighted", name, method, "all", layer)
     ]
     value = {row["metric"]: row["value"] for row in said}
     assert value["hit"] == pytest.approx(mine.groupby("seed")["hit"].mean().mean())
@@ -237,3 +240,13 @@ def test_a_mask_that_was_drawn_anew_is_noticed_at_the_same_size(trained: Path) -
         path.write_bytes(kept)
         os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert regions_stamp(study, ["val"]) == before
+
+
+def test_a_layer_named_twice_is_asked_once() -> None:
+    from raresight.verbs.explain import METHODS, TASKS, _asked
+
+    def layers(*names: str) -> list[str]:
+        return list(_asked([], [], None, TASKS, METHODS, names)["layers"])
+
+    assert layers("backbone.layer3", "backbone.layer2", "backbone.layer3") == ["backbone.layer3", "backbone.layer2"]
+    assert layers("auto", "auto") == layers() == []

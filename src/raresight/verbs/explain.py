@@ -241,14 +241,14 @@ def _asked(
                         remedy=f"did you mean '{close}'?" if close else f"one or several of {', '.join(options)}",
                     )
                 )
-    named = [] if list(layers) == ["auto"] else list(layers)
+    named = list(dict.fromkeys(layers))
     return {
         "arms": sorted(set(arms)),
         "seeds": sorted(set(seeds)),
         "part": part,
         "tasks": [task for task in TASKS if task in tasks] or list(TASKS),
         "methods": list(dict.fromkeys(methods)) or list(METHODS),
-        "layers": named,
+        "layers": [] if named == ["auto"] else named,
     }
 
 
