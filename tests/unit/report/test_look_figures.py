@@ -394,3 +394,14 @@ def test_a_label_covers_no_mark() -> None:
     ((x, y),) = apart([(0.5, 0.52)], (0.05, 0.08), marks=[(0.5, 0.5)])
     assert abs(x - 0.5) >= 0.05 / 2 or abs(y - 0.5) >= 0.08 / 2
     assert apart([(0.5, 0.9)], (0.05, 0.08), marks=[(0.5, 0.5)]) == [(0.5, 0.9)]
+
+
+def test_where_the_baselines_own_last_layer_failed_the_whole_column_is_grey() -> None:
+    said = fake_look.made_up(("baseline", "focal", "ldam"))
+    said["choices"] |= {"layer": "layer2", "last_layer": "layer4"}
+    for row in said["tables"]["verdict"]:
+        row["greyed"] = (row["metric"], row["arm"]) == ("alignment_last", "baseline")
+    made = look_differences.look_differences(Look(said))
+    assert isinstance(made, Figure) and "maps of baseline, which all others are compared with" in made.caption
+    grey = {(row.cells[1], row.cells[2]) for row in made.table.rows if row.mark == "wide" and row.cells[0] == "nevus"}
+    assert grey == {("focal", "alignment, last layer"), ("ldam", "alignment, last layer")}

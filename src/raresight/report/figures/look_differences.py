@@ -60,9 +60,7 @@ def look_differences(look: Look) -> Figure | Absent:
         "interval." + (f" {left_out} commoner classes stand in the table." if left_out else "")
     )
     caption += _where(look, shown) + greyed_caption(look)
-    last = [arm for arm in look.others if arm not in look.greyed and any(_grey(look, LAST, arm, n) for n in names)]
-    if last:
-        caption += f" Grey in the column of the last layer alone: maps of {listing(last)} failed the check there (T5)."
+    caption += _grey_at_last(look, names)
     return Figure(svg, "Differences in score and look from the baseline. " + caption, caption, numbers(look, shown))
 
 
@@ -81,9 +79,26 @@ def _where(look: Look, shown: list[str]) -> str:
     )
 
 
+def _grey_at_last(look: Look, names: list[str]) -> str:
+    """Whose maps failed the check at the last layer alone."""
+    failed = [arm for arm in look.arms if arm not in look.greyed and any(_failed(look, LAST, arm, n) for n in names)]
+    if look.baseline in failed:
+        return (
+            f" Grey in the column of the last layer: maps of {look.baseline}, which all others are compared with, "
+            "failed the check there (T5)."
+        )
+    if failed:
+        return f" Grey in the column of the last layer alone: maps of {listing(failed)} failed the check there (T5)."
+    return ""
+
+
 def _grey(look: Look, metric: str, arm: str, class_: str) -> bool:
-    """Whether the arm's maps failed the check: those that are shown, or those that this row is of."""
-    return arm in look.greyed or bool((look.find("verdict", metric, arm, class_) or {}).get("greyed"))
+    """Whether maps that the difference rests on failed the check: the arm's or the baseline's."""
+    return any(one in look.greyed or _failed(look, metric, one, class_) for one in (arm, look.baseline))
+
+
+def _failed(look: Look, metric: str, arm: str, class_: str) -> bool:
+    return bool((look.find("verdict", metric, arm, class_) or {}).get("greyed"))
 
 
 def _difference(look: Look, metric: str, arm: str, class_: str) -> float | None:
