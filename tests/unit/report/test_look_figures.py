@@ -403,5 +403,6 @@ def test_where_the_baselines_own_last_layer_failed_the_whole_column_is_grey() ->
         row["greyed"] = (row["metric"], row["arm"]) == ("alignment_last", "baseline")
     made = look_differences.look_differences(Look(said))
     assert isinstance(made, Figure) and "maps of baseline, which all others are compared with" in made.caption
-    grey = {(row.cells[1], row.cells[2]) for row in made.table.rows if row.mark == "wide" and row.cells[0] == "nevus"}
-    assert grey == {("focal", "alignment, last layer"), ("ldam", "alignment, last layer")}
+    marked = {(row.cells[1], row.cells[2]) for row in made.table.rows if row.mark == "wide" and row.cells[0] == "nevus"}
+    assert {metric for arm, metric in marked if arm == "focal"} == {"alignment, last layer"}
+    assert ("ldam", "alignment, last layer") in marked
