@@ -104,8 +104,9 @@ def _passed_over(nearer: Sequence[str], used: set[str]) -> str:
     """Why none of these cases was picked, though the rule would have had them rather; nothing where there is none."""
     if not nearer:
         return ""
-    said = f"; {len(nearer)} nearer to the rule stand under other rules"
-    return said if used.issuperset(nearer) else f"{said}, or their patients do"
+    one = len(nearer) == 1
+    said = f"; {len(nearer)} nearer to the rule {'stands' if one else 'stand'} under other rules"
+    return said if used.issuperset(nearer) else f"{said}, or {'its patient does' if one else 'their patients do'}"
 
 
 def _ranked(

@@ -175,6 +175,8 @@ class Look:
     ) -> None:
         if not networks or not len(probe):
             raise _nothing("no network was given" if not networks else "the probe has no image")
+        if not (probe.labels == 1).any():
+            raise _nothing("no image of the probe has a finding: no label is 1")
         self.networks = list(networks)
         self.arms = list(dict.fromkeys(network.arm for network in networks))
         self.baseline = self.arms[0] if baseline is None else baseline
@@ -469,6 +471,7 @@ def _nothing(found: str) -> ConfigError:
             level="error",
             found=found,
             why="there is nothing to look into",
-            remedy="give a mapping of arm -> networks, and a ProbeSet of images that they were not trained on",
+            remedy="give a mapping of arm -> networks, and a ProbeSet of images, some with findings, that none of them "
+            "was trained on",
         )
     )

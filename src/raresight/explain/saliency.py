@@ -122,7 +122,7 @@ def _look(
         except SplitError:  # the images decide which way they go through this network
             cut = []
             said = _by_split(model, x, cut, methods, linear, labels)
-        _finite(said.logits, model)
+        _finite(said.logits, x, model)
         for layer in layers:
             if layer not in cut:
                 _by_captum(said, model, x, layer, methods, labels)
@@ -248,8 +248,15 @@ def _smooth(noise: Tensor) -> Tensor:
     return noise
 
 
-def _finite(logits: Tensor, model: nn.Module) -> None:
+def _finite(logits: Tensor, x: Tensor, model: nn.Module) -> None:
     if not logits.isfinite().all():
+        broken = int((~x.flatten(1).isfinite().all(1)).sum())
+        if broken:
+            raise cannot_look(
+                f"{broken} of {len(x)} images of a batch hold values that are not finite",
+                "a network has nothing to say of them",
+                "images hold finite values in [0, 1]: correct them, or leave them out of the probe",
+            )
         raise cannot_look(
             f"{type(model).__name__} gives logits that are not finite",
             "their gradients point nowhere",

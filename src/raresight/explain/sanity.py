@@ -89,8 +89,8 @@ class Gate:
             about
             | {"metric": f"{s.measure}_{s.order.replace('-', '_')}", "other_layer": s.depth, "value": s.likeness}
             | {
-                "reason": f"{s.kept:.0%} kept beyond another image's map; {s.draws} draws"
-                + ("" if s.judged else ", shown")
+                "reason": f"{s.kept:.0%} kept beyond another image's map; "
+                + (f"{s.draws} draws" if s.judged else "one draw, shown and not judged")
             }
             for s in self.steps
         ]

@@ -154,9 +154,13 @@ def see(
     fresh = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
-    net = (model or network.make)()
-    with undisturbed(net):
-        facts = _read_through(network, net, probe, asked, fresh, batch, advance)
+    try:
+        net = (model or network.make)()
+        with undisturbed(net):
+            facts = _read_through(network, net, probe, asked, fresh, batch, advance)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     facts |= {"key": key, "arm": network.arm, "seed": network.seed, "weights_sha256": network.weights_sha256}
     (fresh / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)

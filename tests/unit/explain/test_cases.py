@@ -103,7 +103,7 @@ def test_a_patient_is_shown_once_while_others_are_left() -> None:
     assert found["median"]["case"] == "c"
     assert found["largest gain"]["case"] == "d"  # +.3, since a is the median's patient
     # a is under no rule, but its patient is.
-    assert found["largest gain"]["why"].endswith("; 1 nearer to the rule stand under other rules, or their patients do")
+    assert found["largest gain"]["why"].endswith("; 1 nearer to the rule stands under other rules, or its patient does")
     assert found["disagreement"]["case"] not in ("a", "c", "d", "e")
     assert found["disagreement"]["why"].endswith("; 3 nearer to the rule stand under other rules, or their patients do")
     assert "nearer" not in found["median"]["why"] + found["largest loss"]["why"]

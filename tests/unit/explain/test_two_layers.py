@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import raresight
+from raresight.core.errors import ConfigError
 from raresight.core.files import write_json
 from raresight.explain import look as module
 from raresight.explain import settled
@@ -195,3 +196,26 @@ def test_where_nothing_is_kept_apart_nothing_is_aligned(tmp_path: Path) -> None:
     found = look.run(["alignment", "geometry"]).report(tmp_path / "out", pictures=False)
     assert found["choices"]["layer"] is found["choices"]["last_layer"] is None and not len(look.rows)
     write_json(tmp_path / "choices.json", found["choices"])
+
+
+@pytest.mark.usefixtures("shallow")
+def test_faithfulness_is_of_the_chosen_layers_maps(tmp_path: Path) -> None:
+    both = looked(tmp_path / "both").run(["alignment", "faithfulness"])
+    alone = looked(tmp_path / "alone", layers=SHALLOW).run(["alignment", "faithfulness"])
+    last = looked(tmp_path / "last", layers=DEEP).run(["alignment", "faithfulness"])
+    gain = [table.faithful["deletion_gain"].to_numpy() for table in (both, alone, last)]
+    np.testing.assert_array_equal(gain[0], gain[1])
+    assert not np.allclose(gain[0], gain[2])
+
+
+def test_a_probe_that_cannot_be_looked_at_is_refused_in_words_and_leaves_nothing(tmp_path: Path) -> None:
+    probe = scattered()
+    blank = ProbeSet(probe.images, np.zeros_like(probe.labels), probe.patients, probe.classes)
+    with pytest.raises(ConfigError, match=r"RS-R48.*no label is 1"):
+        raresight.look(arms={"plain": [net(0)]}, probe=blank)
+    images = probe.pixels(np.arange(24)).copy()
+    images[-1, 0, 3, 3] = np.nan
+    broken = ProbeSet(images, probe.labels, probe.patients, probe.classes, None, probe.regions)
+    with pytest.raises(ConfigError, match="1 of 24 images of a batch hold values that are not finite"):
+        raresight.look(arms={"plain": [net(0)]}, probe=broken, cache=tmp_path).run(["alignment"])
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
