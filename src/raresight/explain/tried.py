@@ -20,7 +20,7 @@ from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.probe import ProbeSet
 from raresight.explain.store import Seen
 
-VERSION = 2
+VERSION = 3
 FAITHFUL_IMAGES = 28
 STEPS = 8  # of the pixels that are taken away and brought back
 GATE_IMAGES = 28  # dealt over the classes, one a patient
