@@ -219,3 +219,28 @@ def test_a_probe_that_cannot_be_looked_at_is_refused_in_words_and_leaves_nothing
     with pytest.raises(ConfigError, match="1 of 24 images of a batch hold values that are not finite"):
         raresight.look(arms={"plain": [net(0)]}, probe=broken, cache=tmp_path).run(["alignment"])
     assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("methods", "second"), [(("grad_cam", "hires_cam"), "hires_cam"), (("hires_cam",), None)])
+def test_the_verdict_asks_the_second_kind_of_map(
+    methods: tuple[str, ...], second: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def spied(*rows: Any, **given: Any) -> list[Any]:
+        asked.update(given)
+        return []
+
+    monkeypatch.setattr(module, "verdict_rows", spied)
+    look = looked(tmp_path, methods=methods).run(["alignment"])
+    look.tables()
+    assert (asked["method"], asked["second"]) == (methods[0], second)
+    assert (asked["layer"], asked["last"]) == (look.layer, look.measured[-1])
+
+
+def test_maps_on_the_image_are_not_greyed_by_the_gate_of_others(tmp_path: Path) -> None:
+    look = looked(tmp_path).run(["alignment"])
+    chosen = (look.rows["method"] == "grad_cam") & (look.rows["layer"] == look.layer)
+    look.rows = look.rows[chosen].assign(method="occlusion", layer="image")
+    rows = alignment_table(look, sides_of(look, {"other": "planted"}))
+    assert {row["arm"] for row in rows} == {"plain", "other"} and not any(row["greyed"] for row in rows)
