@@ -19,7 +19,6 @@ NO_EVIDENCE = {"empty": "no_evidence"}  # column -> metric
 # What is taken off a measure: the suffix of its column -> the suffix of the metric.
 BEYOND = {"_0": "_corrected", "_prior": "_skill"}
 SUBSETS = {"found": 1.0, "missed": 0.0}
-UNBOUNDED = ("lift",)
 
 Networks = Mapping[str, Mapping[int, Figure]]  # arm -> seed -> figure
 
