@@ -30,14 +30,15 @@ def resident():
 cpu = Runtime(torch.device("cpu"))
 torch.ones(1)
 with cpu.settled():
-    batch()
+    for _ in range(10):  # a block is aligned with a few bytes that stay behind: two or three blocks until one fits
+        batch()
     with cpu.settled():
         batch()
     print(batch())
     held = resident()
 print(held - resident())
 before = resident()
-torch.ones(10_000_000)
+torch.ones(60_000_000)  # larger than any hole that the batches left in the heap
 print(resident() - before)
 """
 GNU = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of GNU's C library")
@@ -50,7 +51,7 @@ def test_a_batch_takes_the_memory_that_the_last_one_gave_back_and_the_system_has
     pages, given_back, kept_after = (float(line) for line in done.stdout.split())
     assert pages < 100  # anew it would be 9,766
     assert given_back > 35
-    assert kept_after < 5
+    assert kept_after < 5  # of 240
 
 
 @GNU
