@@ -22,9 +22,9 @@ def freed_memory_kept() -> Iterator[bool]:
     """Within this context the C library keeps freed memory, up to 1 GB a block; afterwards the system has it back.
 
     Otherwise batches of megabytes go back to the system one by one, and each new one is handed out page by page and
-    filled with zeros first: at 224 px that takes as long as augmenting it. The peak may rise by a block or two, until the
-    freed ones fit. Contexts nest, and the outermost one ends it. Answers False where nothing is set: on systems without GNU's C
-    library, and where the environment tunes its allocator already.
+    filled with zeros first: at 224 px that takes as long as augmenting it. The peak may rise by a block or two, until
+    the freed ones fit. Contexts nest, and the outermost one ends it. Answers False where nothing is set: on systems
+    without GNU's C library, and where the environment tunes its allocator already.
     """
     library = _tunable()
     if library is None:
