@@ -24,6 +24,13 @@ from raresight.data.read import ReadOptions, read
 from raresight.data.split import split
 from raresight.evaluate.compare import compare
 from raresight.evaluate.estimates import estimate
+from raresight.explain.cka import debiased
+from raresight.explain.collapse import collapse
+from raresight.explain.dprime import separations
+from raresight.explain.matching import match
+from raresight.explain.separability import separability
+from raresight.report.content import ArmResult, Content
+from raresight.report.explorer import explorer_data
 
 
 def main() -> None:
@@ -53,7 +60,30 @@ def jobs(data: Path | None) -> dict[str, Callable[[], object]]:
     arms = {f"arm{a}": [predictions("exclusive", n=1_500, k=7, n_patients=900, arm=f"arm{a}")] for a in range(6)}
     found["estimates 1,500 x 7, exclusive, 1,000 resamples"] = lambda: estimate(arms["arm0"][0])
     found["comparison of 6 arms, 1,500 x 7"] = lambda: compare(arms, baseline="arm0", part="val")
-    return found
+    films = predictions("independent", n=25_596, k=14, n_patients=2_797, arm="films")
+    page = Content(films.task, part="val", arms=(ArmResult("films", predictions=(films,)),), baseline="films")
+    found["the page's explorer, 25,596 x 14"] = lambda: explorer_data(page)
+    return found | looks()
+
+
+def looks() -> dict[str, Callable[[], object]]:
+    """The parts of a look that need no network, at HAM10000's size; what is compiled was compiled before."""
+    rng = np.random.default_rng(0)
+    of = rng.choice(7, 2_250, p=[0.67, 0.11, 0.11, 0.05, 0.03, 0.015, 0.015])
+    labels, patients, tail = np.eye(7)[of], np.arange(2_250), np.arange(7) > 4
+    a, b = rng.normal(size=(2, 2_250, 512))
+    head = rng.normal(size=(7, 512))
+    layers = {f"layer{units}": rng.normal(size=(2_250, units)) for units in (64, 128, 256, 512)}
+    separability({"a": layers["layer64"]}, labels, patients, tail=tail, resamples=2)
+    many = (rng.random((20_000, 14)) < 0.05).astype(float)
+    logits = rng.normal(size=many.shape)
+    return {
+        "debiased CKA, 2,250 x 512": lambda: debiased(a, b),
+        "collapse, 2,250 x 512, 7 classes": lambda: collapse(a, labels, kind="exclusive", rows=head, tail=tail),
+        "partners of 512 units, 2,250 images": lambda: match(a, b, shared_initialisation=False),
+        "separability of four layers, 2,250 images": lambda: separability(layers, labels, patients, tail=tail),
+        "separation of logits, 20,000 x 14": lambda: separations(logits, many),
+    }
 
 
 def predictions(kind: str, *, n: int, k: int, n_patients: int, arm: str) -> Predictions:

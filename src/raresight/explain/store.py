@@ -17,7 +17,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
-from raresight.core.errors import ConfigError, Problem
+from raresight.core.errors import ConfigError, Problem, listed, nearest
 from raresight.core.files import read_json, sha256_of
 from raresight.core.progress import Advance
 from raresight.explain.layers import Layer, spatial_layers
@@ -212,7 +212,7 @@ def stages(model: nn.Module, x: Tensor, asked: Asked) -> list[Layer]:
         named = _named(model, x, asked.names)
         missing = [name for name in asked.names if name not in {layer.name for layer in named}]
         if missing:
-            raise _no_layer(missing[0], [layer.name for layer in found])
+            raise _no_layer(missing[0], [layer.name for layer in found], model)
         return named
     return found[-asked.stages :]
 
@@ -400,13 +400,18 @@ def _maps(position: int, method: str) -> str:
     return f"maps-{position}-{method}.npy"
 
 
-def _no_layer(name: str, known: Sequence[str]) -> ConfigError:
+def _no_layer(name: str, known: Sequence[str], model: nn.Module) -> ConfigError:
+    why = "there is nothing to look at where a network keeps no places apart"
+    if name not in dict(model.named_modules()):
+        why = f"{type(model).__name__} has no module of this name"
+    close = nearest(name, known)
+    hint = f"did you mean '{close}'? " if close else ""
     return ConfigError(
         Problem(
             code="RS-R49",
             level="error",
             found=f"no layer '{name}' with a map over the image",
-            why="there is nothing to look at where a network keeps no places apart",
-            remedy=f"name one of {', '.join(known)}, or leave the choice to `layers: auto`",
+            why=why,
+            remedy=f"{hint}name one of {listed(known)}, or leave the choice to `layers: auto`",
         )
     )

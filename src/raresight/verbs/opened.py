@@ -109,6 +109,12 @@ class OpenStudy:
         return open_cache(self.folder.cache)
 
     @cached_property
+    def image_sizes(self) -> pd.DataFrame:
+        """Width and height in pixels of every image's file, by case."""
+        facts = self.cache.facts
+        return facts.set_index(facts["case"].astype(str))[["width", "height"]]
+
+    @cached_property
     def features(self) -> Features:
         """What networks said of cases, kept for all heads that stand on them."""
         from raresight.train.predict import Features

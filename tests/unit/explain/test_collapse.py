@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -298,11 +296,3 @@ def test_noise_is_nearly_a_simplex_and_by_chance_says_so() -> None:
     assert apart.nc1.value < 0.1 * by_chance(planted, one_hot(of), kind="exclusive")["nc1"][0]
     assert found.nc1.value > 0.9 * chance["nc1"][0]  # noise is no more collapsed than chance, though nearly at 0
     assert chance == by_chance(noise, one_hot(of), kind="exclusive", tail=TAIL)
-
-
-def test_a_probe_of_ham10000_takes_a_moment() -> None:
-    of = rng(0).integers(0, 7, 2250)
-    features, rows = rng(1).normal(size=(2250, 512)), rng(2).normal(size=(7, 512))
-    begin = time.process_time()
-    collapse(features, one_hot(of, 7), kind="exclusive", rows=rows, tail=np.arange(7) > 4)
-    assert time.process_time() - begin < 0.5

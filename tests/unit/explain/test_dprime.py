@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -153,11 +151,3 @@ def test_one_class_alone() -> None:
     y = (rng(0).random(50) < 0.5).astype(float)[:, None]
     found = separations(rng(1).normal(size=(50, 1)) + y, y)[0]
     assert found.stratified.value == pytest.approx(found.plain.value) and found.matched == 1.0  # one stratum: all
-
-
-def test_20_000_images_take_a_moment() -> None:
-    labels = (rng(0).random((20000, 14)) < 0.05).astype(float)
-    logits = rng(1).normal(size=(20000, 14))
-    begin = time.process_time()
-    separations(logits, labels)
-    assert time.process_time() - begin < 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from itertools import combinations
 
 import numpy as np
@@ -216,13 +215,3 @@ def test_a_layer_that_is_not_finite_is_said_and_the_others_stand() -> None:
     assert found.at(0, 0).reason == "features are not finite" and "6 patients" in found.at(0, 3).reason
     assert np.array_equal(found.ap[1:], whole.ap[1:], equal_nan=True) and found.saturates == whole.saturates
     assert np.array_equal(found.tail_se[1:], whole.tail_se[1:]) and np.isnan(found.tail_ap[0])
-
-
-def test_a_network_on_ham10000_takes_a_moment() -> None:
-    of = rng(0).choice(7, 2250, p=[0.67, 0.11, 0.11, 0.05, 0.03, 0.015, 0.015])
-    labels = np.eye(7)[of]
-    pooled = {f"layer{c}": rng(c).normal(size=(2250, c)) for c in (64, 128, 256, 512)}
-    separability({"x": pooled["layer64"]}, labels, np.arange(2250), tail=np.arange(7) > 4, resamples=2)  # compiles
-    begin = time.process_time()
-    separability(pooled, labels, np.arange(2250), tail=np.arange(7) > 4)
-    assert time.process_time() - begin < 1.5

