@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-ranks bench-untrained bench-bootstrap bench-score bench-heads bench-smote bench-saliency bench-dissection study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null study-look study-look-null study-ray mutants clean
+.PHONY: setup demo test lint docs bench bench-flatness bench-step bench-input bench-ranks bench-untrained bench-bootstrap bench-score bench-heads bench-smote bench-saliency bench-dissection study study-faithfulness study-ham10000 study-nih study-pneumonia study-kills study-decisions study-methods study-flat study-severity study-noise study-nih-score study-coverage study-null study-look study-look-null study-ray mutants mutants-look clean
 
 setup: $(READY)
 
@@ -150,9 +150,12 @@ bench-saliency: setup
 bench-dissection: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/dissection_cost.py --table $(STUDIES)/dissection-cost.md
 
-# Each mutant must be noticed by a test, or its survival be explained in benchmarks/mutants.yaml.
+# Each mutant must be noticed by a test, or its survival be explained in benchmarks/mutants*.yaml.
 mutants: setup
 	$(BIN)/python benchmarks/mutants.py --table docs/results/$$(date +%F)-mutants.md
+
+mutants-look: setup
+	$(BIN)/python benchmarks/mutants.py --room explain --table docs/results/$$(date +%F)-mutants-look.md
 
 clean:
 	rm -rf $(VENV) demo

@@ -1,9 +1,9 @@
-"""Mechanical mutation of every method: python benchmarks/mutants.py [FILE ...] [--table FILE]
+"""Mechanical mutation of the numeric code: python benchmarks/mutants.py [FILE ...] [--room explain] [--table FILE]
 
-In each method's file each sign, comparison and operand order is flipped and each mask and prior dropped, one at a time
-(`mutations.py`); the method's own tests, then those of the contract, must notice. What survives needs a reason in
-`mutants.yaml`, written by hand: the mutant computes the same, or differs where nothing is promised. Exit 1 where one
-has none.
+In the file of each method, or of `explain`, each sign, comparison and operand order is flipped and each mask and prior
+dropped, one at a time (`mutations.py`); the file's own tests, then those of the contract, must notice
+(`mutant_tests.py`). What survives needs a reason in `mutants.yaml` or `mutants_explain.yaml`, written by hand: the
+mutant computes the same, or differs where nothing is promised. Exit 1 where one has none.
 
 A mutant never touches the disk: pytest collects all tests once, then each mutant is a forked child in which the
 functions of the mutated source take the place of the module's own; the tests must pass in a child without a mutant.
@@ -33,60 +33,12 @@ from types import FunctionType
 from typing import Any
 
 import yaml
-from mutations import METHODS, Mutant, mutants_of
+from mutant_tests import ROOT, TESTS, files_of, method_of, promises_of, tests_of
+from mutations import Mutant, mutants_of, short
 
-ROOT = Path(__file__).resolve().parents[1]
-TESTS = ROOT / "tests"
-UNIT = TESTS / "unit" / "strategies"
-PRIORS, CONTRACTS = UNIT / "test_prior_shift.py", TESTS / "contracts"
-REASONS = Path(__file__).with_name("mutants.yaml")
+REASONS = sorted(Path(__file__).parent.glob("mutants*.yaml"))
 KEPT = ROOT / ".mutants.json"
 SECONDS = 120  # of the processor: a mutant whose tests take longer has made something endless, and is noticed
-
-
-# which tests judge a file
-
-
-@functools.cache
-def tests_of(file: Path) -> list[Path]:
-    """The files of tests that speak of a method, its own first; for shared code also those of its users."""
-    named = sorted(path for path in UNIT.glob("test_*.py") if _speaks_of(path, file))
-    named.sort(key=lambda path: path.stem != f"test_{file.stem}")
-    if not _name_in(file):
-        named += [test for user in _users(file) for test in tests_of(user)]
-    return list(dict.fromkeys(named))
-
-
-def _speaks_of(test: Path, file: Path) -> bool:
-    text = test.read_text(encoding="utf-8")
-    classes = [line.split()[1].split("(")[0] for line in file.read_text().splitlines() if line.startswith("class ")]
-    named = test.stem == f"test_{file.stem}" or any(f"import {name}" in text for name in classes)
-    return named or _imports(test, file)
-
-
-def _imports(path: Path, file: Path) -> bool:
-    text, parts = path.read_text(encoding="utf-8"), file.relative_to(METHODS).with_suffix("").parts
-    above = "".join(f".{part}" for part in parts[:-1])
-    return f"strategies.{'.'.join(parts)} import" in text or f"strategies{above} import {parts[-1]}" in text
-
-
-@functools.cache
-def _users(file: Path) -> list[Path]:
-    """Methods that import from a file, those of its own place first."""
-    users = [path for path in sorted(METHODS.glob("*/*.py")) if path != file and _imports(path, file)]
-    return sorted(users, key=lambda path: path.parent != file.parent)
-
-
-def _name_in(file: Path) -> str:
-    """The name of a file's method; empty where it holds none."""
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if "name: ClassVar[str] =" in line]
-    return lines[0].split('"')[1] if lines else ""
-
-
-@functools.cache
-def method_of(file: Path) -> str:
-    """The name of a file's method; of shared code, the first method that uses it."""
-    return _name_in(file) or next((name for user in _users(file) if (name := method_of(user))), "")
 
 
 # running
@@ -99,6 +51,8 @@ def put(mutant: Mutant) -> None:
     mutated: dict[str, Any] = {"__name__": name, "__file__": str(mutant.file)}
     exec(compile(mutant.source, str(mutant.file), "exec"), mutated)
     if mutant.inside:
+        for key, value in list(vars(module).items()):
+            setattr(module, key, getattr(value, "py_func", value))  # what numba compiled knows no other code
         _replace(vars(module), mutated, name)
         return
     for key, value in mutated.items():  # a module's constant: whoever imported it gets the other
@@ -148,7 +102,7 @@ class Judge:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         if session.testsfailed:
-            raise SystemExit("tests cannot be collected: run pytest tests/unit/strategies tests/contracts")
+            raise SystemExit("tests cannot be collected: run pytest on them")
         gc.collect()
         gc.freeze()
         self.items = session.items
@@ -176,7 +130,7 @@ class Judge:
     def _named(self, file: Path) -> list[Any]:
         """The tests of a file; what noticed other mutants of it comes first."""
         tests = [item for path in tests_of(file) for item in self.items if item.path == path]
-        place = str(file.relative_to(METHODS))
+        place = short(file)
         return sorted(tests, key=lambda item: -self.often[place + item.nodeid.removeprefix("tests/")])
 
     def _contracts(self, file: Path) -> list[Any]:
@@ -187,7 +141,8 @@ class Judge:
 
     def _children(self, mutants: list[Mutant], tests_of: Callable[[Path], list[Any]]) -> Iterator[tuple[Mutant, str]]:
         """(mutant, what noticed it) in the order in which they end."""
-        waiting, running = list(reversed(mutants)), {}
+        waiting = list(reversed(mutants))
+        running: dict[int, tuple[Mutant, int]] = {}
         began, ended = time.monotonic(), 0
         while waiting or running:
             while waiting and len(running) < self.workers:
@@ -266,23 +221,24 @@ class Kept:
 
     def _stamp(self, mutant: Mutant, noticed: str) -> str:
         judge = TESTS / noticed.partition("::")[0]
-        paths = [judge] if judge.is_file() else [*tests_of(mutant.file), PRIORS, *sorted(CONTRACTS.glob("*.py"))]
+        paths = [judge] if judge.is_file() else [*tests_of(mutant.file), *promises_of(mutant.file)]
         return hashlib.sha256(b"".join([_code(mutant.text), *map(_bytes, paths)])).hexdigest()[:16]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", type=Path, help="method files (all, by default)")
+    parser.add_argument("files", nargs="*", type=Path, help="files to change (all of the room, by default)")
+    parser.add_argument("--room", choices=["methods", "explain"], default="methods")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--table", type=Path)
     parser.add_argument("--kept", action="store_true", help="run nothing: what earlier runs found, and what is left")
     options = parser.parse_args()
-    files = [path.resolve() for path in options.files] or [*sorted(METHODS.glob("*/*.py")), METHODS / "prior.py"]
-    files = [path for path in files if path.name != "__init__.py"]
+    files = [path.resolve() for path in options.files] or files_of(options.room)
+    tests = list(dict.fromkeys(path for find in (tests_of, promises_of) for file in files for path in find(file)))
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     os.chdir(ROOT)
     kept = Kept()
-    for test in (*UNIT.glob("test_*.py"), *CONTRACTS.glob("*.py")):
+    for test in tests:
         _bytes(test)
     mutants = [mutant for file in files for mutant in mutants_of(file)]
     found = {mutant.key: noticed for mutant in mutants if (noticed := kept[mutant]) is not None}
@@ -297,15 +253,14 @@ def main() -> int:
 
         torch.set_num_threads(1)
         quiet = ["-s", "-o", "addopts=", *(f"-pno:{name}" for name in ("cacheprovider", "terminal"))]
-        tests = dict.fromkeys(path for file in files for path in tests_of(file))
-        pytest.main(
-            [*quiet, *map(str, tests), str(PRIORS), str(CONTRACTS)], plugins=[Judge(left, options.workers, found)]
-        )
-    reasons = yaml.safe_load(REASONS.read_text(encoding="utf-8")) if REASONS.exists() else None
+        pytest.main([*quiet, *map(str, tests)], plugins=[Judge(left, options.workers, found)])
+    reasons: dict[str, str] = {}
+    for path in REASONS:
+        reasons |= yaml.safe_load(path.read_text(encoding="utf-8"))
     if options.table:
-        options.table.write_text(table(mutants, found, reasons or {}), encoding="utf-8")
+        options.table.write_text(table(mutants, found, reasons), encoding="utf-8")
     survivors = [mutant.key for mutant in mutants if found.get(mutant.key) == ""]
-    unexplained = [key for key in survivors if key not in (reasons or {})]
+    unexplained = [key for key in survivors if key not in reasons]
     noticed = sum(bool(by) for by in found.values())
     print(
         f"{len(mutants)} mutants: {noticed} noticed, {len(survivors)} survive, {len(unexplained)} of them unexplained"
@@ -320,11 +275,13 @@ def table(mutants: list[Mutant], found: dict[str, str], reasons: dict[str, str])
     survivors = [mutant for mutant in mutants if found.get(mutant.key) == ""]
     unrun = len(mutants) - noticed - len(survivors)
     files = list(dict.fromkeys(mutant.file for mutant in mutants))
+    looks = all(short(file).startswith("explain/") for file in files)
     lines = [
-        f"# Mechanical mutation of the methods, {date.today().isoformat()}",
+        f"# Mechanical mutation of {'`explain`' if looks else 'the methods'}, {date.today().isoformat()}",
         "",
-        f"`make mutants`: {len(mutants)} mutants in {len(files)} files; {noticed} noticed by a named test, "
-        f"{len(survivors)} survive, each listed below with its reason" + (f"; {unrun} were not run." if unrun else "."),
+        f"`make mutants{'-look' if looks else ''}`: {len(mutants)} mutants in {len(files)} files; {noticed} "
+        f"noticed by a named test, {len(survivors)} survive, each listed below with its reason"
+        + (f"; {unrun} were not run." if unrun else "."),
         "",
         "| file | mutants | noticed | survive | not run | test that noticed most |",
         "|---|---|---|---|---|---|",
@@ -334,12 +291,12 @@ def table(mutants: list[Mutant], found: dict[str, str], reasons: dict[str, str])
         by = [test.partition("[")[0] for test in of if test]
         most = max(sorted(set(by)), key=by.count) if by else "-"
         numbers = f"{len(of)} | {len(by)} | {of.count('')} | {of.count(None)}"
-        lines.append(f"| {file.relative_to(METHODS)} | {numbers} | {most} |")
+        lines.append(f"| {short(file)} | {numbers} | {most} |")
     lines += ["", "## Survivors", "", "| file, line | change | reason |", "|---|---|---|"]
     for mutant in survivors:
         change = f"`{mutant.change}`".replace("|", "\\|").replace("\n", " ")
         reason = reasons.get(mutant.key, "**none given**")
-        lines.append(f"| {mutant.file.relative_to(METHODS)}, {mutant.line} | {change} | {reason} |")
+        lines.append(f"| {short(mutant.file)}, {mutant.line} | {change} | {reason} |")
     return "\n".join([*lines, ""])
 
 

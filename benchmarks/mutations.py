@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-METHODS = Path(__file__).resolve().parents[1] / "src" / "raresight" / "strategies"
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "raresight"
+METHODS = SOURCE / "strategies"
 SWAPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 BITS = {ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
 ORDERED = (ast.Sub, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow, ast.MatMult)
@@ -34,6 +35,11 @@ FACTS = (
 )
 
 
+def short(file: Path) -> str:
+    """The path of a file that is changed, as keys and tables name it: a method's own within the methods."""
+    return str(file.relative_to(METHODS if file.is_relative_to(METHODS) else SOURCE))
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One change of one file: where it stands, what stood there, and what stands there now."""
@@ -47,7 +53,7 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        return f"{self.file.relative_to(METHODS)}: {self.change}"
+        return f"{short(self.file)}: {self.change}"
 
     @property
     def source(self) -> str:

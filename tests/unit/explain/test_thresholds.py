@@ -120,9 +120,31 @@ def test_histogram_with_few_bins_shows_its_rule() -> None:
 
 
 def test_histogram_is_exact_for_rarely_active_and_dead_units() -> None:
-    a = np.zeros((100, 3, 1), dtype=np.float32)
+    a = np.zeros((100, 4, 1), dtype=np.float32)
     a[:2, 1, 0] = [1e-6, 3.0]
     a[:, 2, 0] = 7.0
+    a[:5, 3, 0] = [1.0, 2.0, 3.0, 4.0, 5.0]  # as many as may be above
     found, exact = histogram_thresholds(lambda: [a[:50], a[50:]], 0.05), thresholds(a, 0.05)
-    assert found.value.tolist() == exact.value.tolist() == [0.0, 0.0, 7.0]
-    assert found.share.tolist() == exact.share.tolist() == [0.0, 0.02, 0.0]
+    assert found.value.tolist() == exact.value.tolist() == [0.0, 0.0, 7.0, 0.0]
+    assert found.share.tolist() == exact.share.tolist() == [0.0, 0.02, 0.0, 0.05]
+
+
+def test_histogram_knows_the_range_of_all_batches() -> None:
+    a = np.arange(10, dtype=np.float32).reshape(10, 1, 1)
+    for batches in ([a[:5], a[5:]], [a[5:], a[:5]], [a[3:7], a[:3], a[7:]]):
+        assert histogram_thresholds(lambda given=batches: given, 0.5, bins=3).value.tolist() == [6.0]
+
+
+def test_histogram_gives_the_largest_value_itself_where_it_is_tied_beyond_q() -> None:
+    a = np.ones((10, 1, 1), dtype=np.float32)
+    a[0] = -np.float32(2e12)  # eleven times an eleventh of the range, added to it, give 0.9998
+    found = histogram_thresholds(lambda: [a], 0.5, bins=11)
+    assert (found.value.tolist(), found.share.tolist()) == ([1.0], [0.0])
+
+
+def test_chunks_hold_as_many_images_as_fit() -> None:
+    a = np.arange(30, dtype=np.float16).reshape(5, 2, 3)
+    for values, sizes in ((5, [1] * 5), (6, [1] * 5), (12, [2, 2, 1]), (100, [5])):
+        found = list(chunks(a, values))
+        assert [len(chunk) for chunk in found] == sizes
+        assert np.concatenate(found).tolist() == a.tolist()
