@@ -7,8 +7,9 @@ mutant computes the same, or differs where nothing is promised. Exit 1 where one
 
 A mutant never touches the disk: pytest collects all tests once, then each mutant is a forked child in which the
 functions of the mutated source take the place of the module's own; the tests must pass in a child without a mutant.
-`.mutants.json` keeps what was found, each mutant with the text of the test that noticed it (or of all tests that did
-not), so that only what changed since is run again; remove it to start afresh.
+`.mutants.json` keeps what was found, each mutant with the text of the test that noticed it and of what its file holds
+beside other tests (or of all tests that did not), so that only what changed since is run again; remove it to start
+afresh.
 """
 
 from __future__ import annotations
@@ -200,6 +201,18 @@ def _bytes(test: Path) -> bytes:
     return test.read_bytes()
 
 
+@functools.cache
+def _one_test(test: Path, name: str) -> bytes:
+    """What a file of tests computes for one test: without the others."""
+    tree = ast.parse(_bytes(test))
+    tree.body = [node for node in tree.body if getattr(node, "name", name) == name or not _is_test(node)]
+    return ast.dump(tree).encode()
+
+
+def _is_test(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+
+
 class Kept:
     """What earlier runs found, as long as the mutant and the tests that judged it read the same."""
 
@@ -220,9 +233,12 @@ class Kept:
         KEPT.with_suffix(".new").replace(KEPT)
 
     def _stamp(self, mutant: Mutant, noticed: str) -> str:
-        judge = TESTS / noticed.partition("::")[0]
-        paths = [judge] if judge.is_file() else [*tests_of(mutant.file), *promises_of(mutant.file)]
-        return hashlib.sha256(b"".join([_code(mutant.text), *map(_bytes, paths)])).hexdigest()[:16]
+        path, _, name = noticed.partition("::")
+        if (TESTS / path).is_file():
+            judges = [_one_test(TESTS / path, name.partition("[")[0])]
+        else:
+            judges = [_bytes(test) for test in (*tests_of(mutant.file), *promises_of(mutant.file))]
+        return hashlib.sha256(b"".join([_code(mutant.text), *judges])).hexdigest()[:16]
 
 
 def main() -> int:

@@ -157,9 +157,11 @@ def test_resized_by_hand():
     line = np.array([[[0.0, 4.0]]], dtype=np.float32)  # centres of 2 cells over 4 pixels: at pixels .5 and 2.5
     assert resized(line, (1, 4)).tolist() == [[[0.0, 1.0, 3.0, 4.0]]]
     assert resized(np.array([[[1.0, 3, 5, 9]]]), (1, 2)).tolist() == [[[2.0, 7.0]]]  # shrinking takes means
+    assert resized(np.array([[[1.0, 3, 5, 9]]]), (1, 1)).tolist() == [[[4.5]]]  # of all, not of the two in the middle
     cube = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
     assert resized(cube, (4, 4, 4)).shape == (1, 4, 4, 4)
-    assert resized(cube, (4, 4, 4))[0, 3, 0, 0] == 4.0 and resized(cube, (2, 2, 2)).tolist() == cube.tolist()
+    assert resized(cube, (4, 4, 4))[0, :, 0, 0].tolist() == [0.0, 1.0, 3.0, 4.0]
+    assert resized(cube, (2, 2, 2)).tolist() == cube.tolist()
     assert resized(np.zeros((0, 7, 7)), (14, 14)).shape == (0, 14, 14)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raresight.explain.randomised import depths, randomised
-from raresight.explain.sanity import Gate, Step, _between, _step, gate
+from raresight.explain.sanity import Gate, Step, _between, _step, _verdict, gate
 
 
 def probe() -> tuple[Tensor, np.ndarray]:
@@ -116,7 +116,7 @@ def test_too_little_to_judge_is_said():
         "4 images have a map and another image of their class to compare with; 5 are needed"
     )
     lonely = gate(network(0), x[11:17], labels[11:17], "three", maps=silent(0))  # the last is alone in its class
-    assert lonely.n_images == 5
+    assert lonely.n_images == 5 and lonely.steps  # five are enough
 
 
 def test_the_rule_by_hand():
@@ -131,6 +131,26 @@ def test_the_rule_by_hand():
     assert not Step("", "", "", 0, 0, 0.21, 0.3, 5, True).passed
     alike = _step("top-down", "one", "ssim", np.array([1.0, 1.0]), 1.0, True)
     assert alike.kept == 1.0 and _step("", "", "", np.array([0.4, 0.4]), 1.0, True).kept == 0.0
+
+
+def test_the_reason_is_of_the_step_that_kept_most():
+    def step(measure: str, likeness: float, kept: float, upper: float, draws: int = 5) -> Step:
+        return Step("top-down", "three", measure, likeness, 0.1, kept, upper, draws, draws > 1)
+
+    def said(*steps: Step) -> str:
+        (reason,) = {_verdict("three", "cam", 8, list(some)).reason for some in (steps, steps[::-1])}
+        return reason
+
+    low, more = step("ssim", 0.12, 0.02, 0.1), step("spearman", 0.25, 0.15, 0.3)
+    assert said(low, more).endswith("(rank correlation 0.25 against 0.10 between images)")
+    assert said(step("ssim", 0.91, 0.9, 0.95), step("spearman", 0.46, 0.4, 0.45), low).startswith("maps stay much the")
+    assert "structural similarity 0.91 after" in said(step("ssim", 0.91, 0.9, 0.95), step("spearman", 0.46, 0.4, 0.45))
+    assert said(low, step("ssim", 0.28, 0.2, 0.5)).startswith("5 draws of the weights cannot tell")
+    facts = _verdict("three", "cam", 8, [low, step("spearman", 0.25, 0.15, math.nan, draws=1)]).facts()
+    assert [fact["reason"] for fact in facts[:2]] == [
+        "2% kept beyond another image's map; 5 draws",
+        "15% kept beyond another image's map; one draw, shown and not judged",
+    ]
 
 
 def test_likeness_is_between_images_of_one_class():

@@ -113,7 +113,7 @@ LESS = LOST | {"method": "hires_cam", "difference": -0.01, "p": 0.9, "p_adjusted
         (Second("hires_cam", LESS | {"p": 0.051}), (CONSISTENT,) * 2, "HiResCAM does not show the difference"),
         (Second("hires_cam", LESS | {"p": None}), (CONSISTENT,) * 2, "HiResCAM does not show the difference"),
         (Second("hires_cam", LESS | {"difference": 0.3}), (CONSISTENT,) * 2, "disagree on the alignment (Grad-CAM"),
-        (Second("hires_cam", LESS | {"difference": 0.0}), (CONSISTENT,) * 2, "so it does not count"),
+        (Second("hires_cam", LESS | {"difference": 0.0}), (CONSISTENT,) * 2, "HiResCAM does not show the difference"),
         (Second("hires_cam", LESS, trusted=False), (CONSISTENT,) * 2, "HiResCAM did not pass the gate"),
         (Second("hires_cam", None), (CONSISTENT,) * 2, "HiResCAM was not measured"),
         (Second("hires_cam", LOST | {"value": 0.4 + 1e-8}), (SAME_SCORE, WORSE_LOOK), "gives the same maps"),
@@ -232,6 +232,7 @@ def test_beyond_chance_needs_to_be_above_zero_and_shown():
     assert chance_verdict(one)[0] == "beyond chance"
     assert chance_verdict(one | {"metric": "beyond_prior"})[0] == "beyond the anatomical prior"
     assert chance_verdict(one | {"value": -0.2})[0] == chance_verdict(one | {"value": 0.0})[0] == NOT_SHOWN
+    assert chance_verdict(one | {"p_adjusted": 0.05})[0] == "beyond chance"  # alpha itself is shown
     assert chance_verdict(one | {"p_adjusted": 0.06})[0] == NOT_SHOWN
     assert chance_verdict(one | {"p_adjusted": None})[0] == TOO_FEW
     assert chance_verdict(one | {"greyed": True})[0] == NOT_TRUSTED
@@ -241,6 +242,12 @@ def of(metric, table, **more):
     nothing = dict.fromkeys(("difference", "diff_low", "diff_high", "p"))
     made = [said(metric, d, 0.004, table=table, arm=arm, value=0.5) for arm, d in (("focal", -0.2), ("cb", -0.1))]
     return [one | {"p_adjusted": None} | more for one in (made[0] | {"arm": "bce"} | nothing, *made)]
+
+
+def test_the_status_says_whether_there_was_enough_to_tell():
+    for seeds, status in ((3, "ok"), (2, "few")):
+        made = verdict_rows(of("auroc", "verdict", n_seeds=seeds), of("mass_corrected", "alignment"))
+        assert {one["status"] for one in made if one["metric"] == "verdict"} == {status}
 
 
 def test_families_are_counted_apart_and_greyed_arms_leave_the_look_family_only():
