@@ -233,10 +233,13 @@ class Look:
         """Look into every network; what lies in the cache is not done again.
 
         Tasks: `alignment`, `dissect`, `geometry`, `sanity`, `faithfulness`. Those that the probe or the networks do not
-        allow are left out, and `limits` say why.
+        allow are left out, and `limits` say why. `sanity` comes along with `alignment`: where maps lie counts only
+        where they pass that check.
         """
         asked = [tasks] if isinstance(tasks, str) else list(tasks)
         known("tasks", asked, TASKS)
+        if "alignment" in asked:
+            asked.append("sanity")
         self.tasks = tuple(task for task in TASKS if task in asked)
         self.looked, self.limits = [], list(self._given_limits)
         self._tell_limits()

@@ -12,9 +12,10 @@ to the layer of the maps drawn anew, and again for the whole network drawn anew,
 1. kept is at most 0.2: an untrained network still sees edges and blobs, so r may lie a little above b; and
 2. the upper end of kept's one-sided 95% interval over draws (Student's t) is below 0.5: the draws can tell.
 
-Maps that are empty after drawing anew count with likeness 0, images whose map is empty before are left out. Fewer than
-5 images with a map and a companion of their class, or more than half of the maps empty: not passed, and said so. The
-independent draws, and the depths between, are shown and not judged.
+Maps that are empty after drawing anew count with likeness 0, images whose map is empty before are left out: an empty
+map is data, not a fault of the network (where a class's maps are mostly empty, that class is not judged: `told`). Fewer
+than 5 images with a map and a companion of their class: not passed, and said so. The independent draws, and the depths
+between, are shown and not judged.
 
 Source: Adebayo et al. 2018 (cascading and independent randomisation; rank correlation and SSIM). The comparison with
 other images and both limits are ours: the likeness alone depends on grid and preprocessing (Hedström et al. 2024).
@@ -216,11 +217,10 @@ def _before(layer: str, method: str, maps: np.ndarray, label: np.ndarray) -> _Be
     spoke = np.asarray(maps.reshape(len(maps), -1).any(axis=1))
     companions = np.array([(spoke & (label == k)).sum() - 1 for k in label.tolist()])
     rows = np.flatnonzero(spoke & (companions > 0))
-    if spoke.mean() <= 0.5:
-        empty = f"{(~spoke).sum()} of {len(spoke)} maps are empty: there is little to judge"
-        return Gate(False, empty, layer, method, len(rows))
     if len(rows) < FEWEST:
         few = f"{len(rows)} images have a map and another image of their class to compare with; {FEWEST} are needed"
+        if not spoke.all():
+            few += f" ({(~spoke).sum()} of {len(spoke)} maps are empty)"
         return Gate(False, few, layer, method, len(rows))
     between = {name: _between(maps[rows], label[rows], like) for name, like in LIKENESS.items()}
     return _Before(rows, maps[rows], between)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 GAINS = ("deletion_gain", "insertion_gain")
 LAST_MEASURES = ("mass",)
 NULL_METHOD = "random"  # maps that know nothing of the image
+MOSTLY = 0.5  # of a class's maps: with more of them empty, where the others lie says little of the class
 
 
 def sides_of(look: Look, greyed: Mapping[str, str]) -> Sides:
@@ -88,6 +89,19 @@ def gate_table(look: Look, method: str, layer: str = "") -> tuple[list[Row], dic
     return [one | {"method": one["method"] or method, "layer": one["layer"] or layer} for one in rows], greyed
 
 
+def mostly_empty(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """(arm, class) -> why, where more than half of the maps of one kind and layer are empty, over images and seeds.
+
+    Nothing in such an image spoke for the class there. That is a result of its own (`no_evidence`) and leaves too
+    little to ask where maps lie; the arm's other classes are judged as ever. `rows`: columns `arm class empty`.
+    """
+    shares = rows.groupby(["arm", "class"], sort=False)["empty"].mean()
+    return {
+        (str(arm), str(name)): f"{share:.0%} of the maps of this class are empty: where the others lie says little"
+        for (arm, name), share in shares[shares > MOSTLY].items()
+    }
+
+
 def ungated_table(look: Look) -> list[Row]:
     """T5 of the kinds of maps that are not put to the gate: a row an arm that says so."""
     about = {"table": "gate", "metric": "gate", "status": "absent", "verdict": "not gated", "reason": NOT_GATED}
@@ -124,7 +138,7 @@ def faithful_table(rows: pd.DataFrame, layer: str) -> list[Row]:
 
 
 def alignment_table(look: Look, sides: Sides) -> list[Row]:
-    """T2, each kind of map greyed by its own gate; maps that know nothing are told for the baseline alone.
+    """T2, each kind of map greyed by its own gate, a class by maps that are mostly empty; random maps for the baseline.
 
     At the last layer, where it is not the chosen one, the share inside and maps without evidence alone are told.
     """
@@ -139,7 +153,7 @@ def alignment_table(look: Look, sides: Sides) -> list[Row]:
             ungated = alignment_rows(some, replace(sides, greyed={}))
             found += [one | {"reason": "; ".join(filter(None, (NOT_GATED, one["reason"])))} for one in ungated]
         else:
-            greyed = gate_table(look, str(method), str(layer))[1]
+            greyed = gate_table(look, str(method), str(layer))[1] | mostly_empty(some)
             measures = MEASURES if layer == look.layer else LAST_MEASURES
             found += alignment_rows(some, replace(sides, greyed=greyed), measures=measures)
     return found

@@ -20,20 +20,24 @@ from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.probe import ProbeSet
 from raresight.explain.store import Seen
 
-VERSION = 3
+VERSION, GATE_VERSION = 3, 4
 FAITHFUL_IMAGES = 28
 STEPS = 8  # of the pixels that are taken away and brought back
 GATE_IMAGES = 28  # dealt over the classes, one a patient
 
 
-def judged(probe: ProbeSet, most: int, *names: object) -> tuple[np.ndarray, np.ndarray]:
+def judged(
+    probe: ProbeSet, most: int, *names: object, among: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Images with findings, equally many of each class as far as there are, and the class that each stands for.
 
-    One image a patient, drawn by name; `(n,)` rows and classes with n <= `most`, classes in turn.
+    One image a patient, drawn by name; `(n,)` rows and classes with n <= `most`, classes in turn. `among` `(N, K)`: the
+    images that can stand for a class, where not all of its images can.
     """
+    can = probe.labels == 1 if among is None else (probe.labels == 1) & among
     chosen: list[tuple[int, int]] = []
     met: set[object] = set()
-    queues = [list(numpy_rng("judged", name, *names).permutation(np.flatnonzero(probe.labels[:, k] == 1)))
+    queues = [list(numpy_rng("judged", name, *names).permutation(np.flatnonzero(can[:, k])))
               for k, name in enumerate(probe.classes)]  # fmt: skip
     while len(chosen) < most and any(queues):
         for k, queue in enumerate(queues):
@@ -55,11 +59,18 @@ def gates(
     model: Callable[[], nn.Module],
     folder: Path,
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Layer -> kind of map -> `passed`, `reason` and the `facts` of `sanity.gates`; kept in `folder`."""
+    """Layer -> kind of map -> `passed`, `reason` and the `facts` of `sanity.gates`; kept in `folder`.
+
+    Judged on images whose map of the first kind at the first layer is not empty, as far as there are any.
+    """
     layers = list(dict.fromkeys(layers))
 
     def make() -> dict[str, dict[str, dict[str, Any]]]:
-        rows, labels = judged(probe, GATE_IMAGES, "gate")
+        maps = seen.maps[layers[0], methods[0]]
+        speaks = np.asarray(maps).reshape(*maps.shape[:2], -1).any(axis=2)
+        rows, labels = judged(
+            probe, GATE_IMAGES, "gate", among=speaks if (speaks & (probe.labels == 1)).any() else None
+        )
         net = model()
         device = next(iter(net.parameters()), torch.empty(0)).device
         x = torch.from_numpy(np.ascontiguousarray(probe.pixels(rows))).to(device)
@@ -70,7 +81,7 @@ def gates(
         return said
 
     result: dict[str, dict[str, dict[str, Any]]] = kept_json(
-        folder, "gate", [VERSION, seen.key, layers, list(methods)], make
+        folder, "gate", [GATE_VERSION, seen.key, layers, list(methods)], make
     )
     return result
 

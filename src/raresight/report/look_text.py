@@ -16,8 +16,9 @@ MEANS = {
     "that is shown or at the last one before the score.",
     SAME_SCORE: "No difference in score was shown, and yet where it looks, or what its units detect, differs.",
     CONSISTENT: "No look was shown to differ, or the score moved with it. That does not make two models equal.",
-    TOO_FEW: "Fewer than ten patients, one seed, or no drawn regions: nothing can be said either way.",
-    NOT_TRUSTED: "The maps hardly depend on what the network learnt (check with random weights), so no look is read.",
+    TOO_FEW: "Fewer than ten patients, fewer than three seeds, or no drawn regions: nothing can be said either way.",
+    NOT_TRUSTED: "The maps did not pass the check with random weights: they hardly depend on what the network learnt, or "
+    "there are too few of them to judge. No look is read.",
 }
 MOST_TOLD = 12
 

@@ -109,12 +109,15 @@ def test_too_little_to_judge_is_said():
     def silent(share: float):
         return lambda net, some: edges(net, some) * (torch.arange(len(some)) >= share * len(some)).view(-1, 1, 1, 1)
 
-    assert gate(network(0), x, labels, "three", maps=silent(0.5)).reason == (
-        "16 of 32 maps are empty: there is little to judge"
+    assert gate(network(0), x, labels, "three", maps=silent(0.85)).reason == (
+        "4 images have a map and another image of their class to compare with; 5 are needed (28 of 32 maps are empty)"
     )
-    assert gate(network(0), x[:7], labels[:7], "three", maps=silent(0.4)).reason == (
+    assert gate(network(0), x[:4], labels[:4], "three", maps=silent(0)).reason == (
         "4 images have a map and another image of their class to compare with; 5 are needed"
     )
+    half = gate(network(0), x, labels, "three", maps=silent(0.5))  # empty maps say nothing against the others
+    spoke = torch.arange(32) % 16 >= 8
+    assert half.n_images == 16 and half.steps == gate(network(0), x[spoke], labels[spoke], "three", maps=edges).steps
     lonely = gate(network(0), x[11:17], labels[11:17], "three", maps=silent(0))  # the last is alone in its class
     assert lonely.n_images == 5 and lonely.steps  # five are enough
 

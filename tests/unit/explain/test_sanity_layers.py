@@ -162,7 +162,9 @@ def test_layers_behind_the_same_weights_are_judged_by_the_same_copies() -> None:
 def test_gates_are_kept_by_layers_and_kinds(tmp_path: Path) -> None:
     data = plant(60, 5, shortcut=False)
     some = ProbeSet(data.images, data.labels, np.arange(60), ("disc", "bar"))
-    seen: Any = SimpleNamespace(key="one network")
+    maps = np.ones((60, 2, 8, 8), dtype=np.float32)
+    maps[::3] = 0  # a third of the images says nothing: the others are judged
+    seen: Any = SimpleNamespace(key="one network", maps=dict.fromkeys([("three", "grad_cam")], maps))
     loaded: list[nn.Module] = []
 
     def model() -> nn.Module:
@@ -172,7 +174,8 @@ def test_gates_are_kept_by_layers_and_kinds(tmp_path: Path) -> None:
     first = tried.gates(seen, some, ["three", "two", "three"], METHODS, model, tmp_path)
     assert set(first) == {"three", "two"} and all(set(kinds) == set(METHODS) for kinds in first.values())
     assert tried.gates(seen, some, ["three", "two"], METHODS, model, tmp_path) == first and len(loaded) == 1
-    rows, labels = tried.judged(some, tried.GATE_IMAGES, "gate")
+    rows, labels = tried.judged(some, tried.GATE_IMAGES, "gate", among=maps.any(axis=(2, 3)))
+    assert len(rows) > 10 and (rows % 3 > 0).all()
     by_hand = gate(network(0), torch.from_numpy(data.images[rows]), labels, "two", "hires_cam", names=("explain",))
     said = first["two"]["hires_cam"]
     assert (said["passed"], said["reason"]) == (by_hand.passed, by_hand.reason)
@@ -183,6 +186,6 @@ def test_gates_are_kept_by_layers_and_kinds(tmp_path: Path) -> None:
         kind: (one["passed"], one["reason"]) for kind, one in first["three"].items()
     }
     assert set(tried.gates(seen, some, ["three"], METHODS[:1], model, tmp_path)["three"]) == {"grad_cam"}
-    other: Any = SimpleNamespace(key="another")
-    tried.gates(other, some, ["three"], METHODS[:1], model, tmp_path)
+    silent: Any = SimpleNamespace(key="another", maps={("three", "grad_cam"): 0 * maps})  # all are asked, and say so
+    assert not set(tried.gates(silent, some, ["three"], METHODS[:1], model, tmp_path)) - {"three"}
     assert len(loaded) == 4
