@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ from raresight.explain.firing import Lattice, fired, overlaps, packed, unpacked,
 from raresight.explain.probe import ProbeSet, Regions
 from raresight.explain.thresholds import Thresholds, thresholds
 
-LATTICES = [((7, 5), (56, 40)), ((7, 7), (50, 33)), ((3, 4), (3, 4)), ((3, 4, 2), (24, 32, 16)), ((9,), (40,))]
+LATTICES = [
+    ((7, 5), (56, 40)),
+    ((7, 7), (50, 33)),
+    ((3, 4), (3, 4)),
+    ((3, 4, 2), (24, 32, 16)),
+    ((9,), (40,)),
+    ((1, 4), (3, 8)),
+]
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -70,7 +78,11 @@ def test_pruned_and_compiled_fire_at_the_bits_of_the_dense_computation(
     pixels = unpacked(dense.reshape(140, -1), lattice.n_pixels).reshape(above.shape)
     assert (pixels[:, sure] == above[:, sure]).all()
     assert (area == pixels.reshape(20, 7, -1).sum(axis=2)).all()
-    for bits, counted in (fired(values, level, lattice), firing.plain_fired(values, level, lattice, pruned=True)):
+    ways = [fired(values, level, lattice), firing.plain_fired(values, level, lattice, pruned=True)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(firing, "kernels", lambda: None)
+        ways.append(fired(values, level, lattice))
+    for bits, counted in ways:
         assert (bits == dense).all()
         assert (counted == area).all()
     assert firing.kernels() is not None, "the compiled loops were not tested"
@@ -305,6 +317,32 @@ def test_weights_are_resampled_images() -> None:
         assert (whole.inside.reshape(-1, 4, 3)[-1] == copied.inside).all()
 
 
+def test_a_chunk_of_activations_and_its_bits_fit_into_the_memory_that_is_allowed(monkeypatch: Any) -> None:
+    a = np.random.default_rng(3).normal(size=(5, 2, 4, 4)).astype(np.float32)  # 128 bytes an image
+    levels = thresholds(a, 0.2)
+    for grid, allowed, sizes in (((16, 16), 300, [2, 2, 1]), ((32, 32), 600, [2, 2, 1]), ((4, 4), 1, [1] * 5)):
+        monkeypatch.setattr(module, "BITS", allowed)  # on 32 x 32 the bits are larger, 256 bytes
+        chunks = list(module.firing(a, levels, grid))
+        assert [len(bits) for _, bits, _ in chunks] == sizes
+        assert [start for start, _, _ in chunks] == list(np.cumsum([0, *sizes[:-1]]))
+    assert len(list(module.firing(a, levels, (16, 16)))) == 5
+
+
+def test_units_on_a_line() -> None:
+    a = np.arange(24, dtype=np.float32).reshape(3, 2, 4)
+    found = dissect(a, probe(np.ones((3, 1))), 0.25)  # of twelve values three may be above: 17, 18 and 19; 21, 22, 23
+    assert found.area.tolist() == [[0, 0], [0, 0], [3, 3]] and found.grid == (4,)
+    with pytest.raises(ValueError, match="is asked for"):
+        dissect(a[:, :, 0], probe(np.ones((3, 1))))
+
+
+def test_the_union_of_classes_is_no_class_and_a_class_of_that_name_is_one() -> None:
+    a = np.zeros((2, 1, 2, 2), dtype=np.float32)
+    for classes, named in ((("a", "b"), [1, 1, 0]), (("any",), [1]), (("any", "b"), [1, 1])):
+        found = dissect(a, probe(np.ones((2, len(classes))), classes=classes))
+        assert found.named.tolist() == [bool(one) for one in named]
+
+
 # Detectors
 
 
@@ -320,6 +358,8 @@ def test_the_seeds_rule_is_raw_iou_above_four_percent() -> None:
     given = marked(8, 12, 2, (8, 8), share=0.05)
     a = np.random.default_rng(8).normal(size=(12, 5, 4, 4)).astype(np.float32)
     found = dissect(a, given, 0.05)
+    reached = detectors(found, score=np.full((5, 3), 0.5), least=0.5)
+    assert reached.count.tolist() == [0, 0, 0]  # above, not at
     expected = (found.iou[:, :2].max(axis=1) > 0.04).mean()
     assert expected > 0
     assert detectors(found).share == expected

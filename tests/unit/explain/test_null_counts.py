@@ -70,6 +70,7 @@ def test_a_unit_that_passes_for_several_classes_is_counted_for_one() -> None:
     counts = null_counts(scores, np.array([True, True, True, False]))
     np.testing.assert_array_equal(counts, [[0, 2, np.nan, 2], [0, 0, np.nan, 1]])
     assert null_counts({}, np.ones(3, dtype=bool)).shape == (0, 3)
+    assert null_counts({0: np.array([[0.2, 0.1]])}, np.array([True])).tolist() == [[2]]  # all units of a network
 
 
 def test_counts_are_those_of_each_dealing_taken_for_the_real_masks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -154,6 +155,9 @@ def test_noise_is_pooled_within_arms_and_taken_about_shared_seeds():
     assert (within.variance, within.df) == (pytest.approx((2 + 0 + 8) / 3), 3)
     about = Noise.of(values)  # seeds differ by 2 on average: left are 0, -2, +2 between them, halved in each cell
     assert (about.variance, about.df) == (pytest.approx(2 * (0 + 1 + 1) / 2), 2)
+    assert Noise.of({"a": {0: 1.0, 1: 3.0}, "b": {0: 2.0, 1: 2.0}}) == Noise(1.0, 2)  # two arms: nothing is taken off
+    left = np.array([[1, -1, 0], [-1, 1, 0], [0, 0, 0]]) + np.array([[5], [7], [9]]) + np.array([0, 10, 20])
+    assert Noise.of({arm: dict(enumerate(row)) for arm, row in zip("abc", left.tolist(), strict=True)}) == Noise(1.0, 4)
     assert Noise.of({"a": {0: 1.0}}) is None
     assert Noise.of(values | {"d": {0: float("nan"), 1: 0.0}}).df == 2
     assert Noise.of({"a": {0: 1.0, 1: 3.0}, "b": {5: 2.0, 6: 2.0}}) == Noise(1.0, 2)
@@ -242,6 +246,12 @@ def test_numbers_of_whole_networks_are_compared_over_seeds():
     alone = over_seeds_alone([1.0], [0.5])
     assert (alone.value, alone.low, alone.status) == (0.5, None, "seeds")
     assert over_seeds_alone([float("nan"), 1.0]).value is None
+    assert [over_seeds_alone(*none).status for none in (([],), ([], [1.0]), ([1.0], []))] == ["absent"] * 3
+    two = over_seeds_alone([1.0, 2.0], [0.0, 0.5, 1.0])
+    assert two.n_seeds == 2 and two.low is not None
+    few = over_seeds_alone([1.0], [0.0, 0.5, 1.0])
+    assert (few.n_seeds, few.low, few.reason) == (1, None, "one seed: no interval")
+    assert over_seeds_alone([1.0, 1.0]).reason == "the seeds agree: no interval"
 
 
 def test_a_difference_of_what_lies_in_0_to_1_may_be_negative_and_ends_at_minus_1():
@@ -254,3 +264,84 @@ def test_a_difference_of_what_lies_in_0_to_1_may_be_negative_and_ends_at_minus_1
     assert said.low < -0.3 and -0.1 < said.high < 0 and said.value == pytest.approx(-0.2)
     most = difference([figure(0.02, 0)], [figure(0.99, 1)])
     assert most.low == -1.0 and -0.97 < most.high < 0
+
+
+# By hand, from figures of known spread over resamples
+
+Z = norm.ppf((np.arange(999) + 0.5) / 999)
+
+
+def told(value, spread=0.0, n_images=30, n_patients=20, **more):
+    return Figure(value, value + spread * Z, n_images, n_patients, **more)
+
+
+@pytest.mark.parametrize(("seeds_of", "arms"), [(None, 2 / 3), (([0, 1, 2], [3, 4, 5]), 1 / 3 + 1 / 3)])
+def test_interval_and_p_by_hand_with_pooled_noise(seeds_of, arms):
+    said = difference([told(0.3, 0.1)] * 3, [told(0.1)] * 3, seeds=seeds_of, noise=Noise(0.02, 6))
+    by_patients, by_seeds = float(np.var(0.1 * Z)), 0.02 * arms
+    se = np.sqrt(by_patients + by_seeds)
+    df = se**4 / (by_patients**2 / 19 + by_seeds**2 / 6)
+    ends = np.quantile(Z, [0.025, 0.975]) / np.std(Z) * se * student.ppf(0.975, df) / norm.ppf(0.975)
+    assert (said.low, said.high) == pytest.approx(tuple(0.2 + ends))
+    assert said.p == pytest.approx(2 * student.sf(0.2 / se, df))  # the tail alone would say 2 x 23/1000
+    assert said.reason == ""
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("beyond", "undefined"), [(100, 0), (100, 200), (10, 0), (9, 0)])
+def test_p_is_that_of_the_tail_where_it_is_larger_and_resolved(sign, beyond, undefined):
+    """Resamples at the value itself, but for some at 0, which is beyond; what is undefined does not count."""
+    resampled = np.full(999, 0.2 * sign)
+    resampled[:beyond] = 0.0
+    resampled[999 - undefined :] = np.nan
+    said = level([Figure(0.2 * sign, resampled, 30, 20)] * 2)
+    by_t = 2 * student.sf(0.2 / np.nanstd(resampled), 19)
+    expected = 2 * (1 + beyond) / (1000 - undefined) if beyond >= 10 else max(by_t, 2.0**-19)
+    assert said.p == pytest.approx(expected) and by_t < expected * 1.000001
+    assert said.reason == (f"{undefined} of 999 resamples undefined" if undefined else "")
+
+
+def test_a_figure_that_fewer_than_half_of_the_resamples_define_has_no_interval():
+    for undefined, status in ((500, "ok"), (501, "few")):
+        resampled = 0.2 + 0.1 * np.linspace(-1, 1, 1000)
+        resampled[:undefined] = np.nan
+        assert level([Figure(0.2, resampled, 30, 20)] * 2).status == status
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "longer"),
+    [((0, 0, 3), (0, 0, 0), 2), ((0, 0, 0), (0, 0, 3), 1 / 2), ((0, 0, 3), (0, 0, 0, 0), 2),
+     ((0, 0, 0, 0), (0, 0, 3), 1 / 2), ((0, 0, 3), None, 2)],
+)  # fmt: skip
+def test_seeds_drawn_anew_lie_on_the_side_of_the_one_that_strays(ours, theirs, longer):
+    """Deviations -1, -1 and 2: one draw in 27 takes the last three times, eight in 27 never take it."""
+    a = [told(value, 1e-9) for value in ours]
+    said = level(a, noise=None) if theirs is None else difference(a, [told(value) for value in theirs])
+    assert (said.high - said.value) / (said.value - said.low) == pytest.approx(longer, rel=1e-6)
+
+
+def test_what_a_difference_rests_on_is_the_smaller_of_both_arms():
+    more, fewer = [told(0.3, 0.1, 40, 25)] * 3, [told(0.1, 0.0, 30, 12), told(0.1, 0.0, 35, 20)]
+    for ours, theirs in ((more, fewer), (fewer, more)):
+        said = difference(ours, theirs)
+        assert (said.n_images, said.n_patients, said.n_seeds) == (30, 12, 2)
+    one = [difference(more[:1], fewer, noise=noise) for noise in (Noise(0.5, 6), Noise(0.0, 6))]
+    assert one[0] == one[1] and one[0].reason == ONE_SEED  # an arm's one seed has no luck that could be shown
+    lost = [told(0.1), told(float("nan"))]
+    assert difference(more, lost).spread is None and difference(more, lost).status == "absent"
+
+
+def test_p_is_no_smaller_than_the_patients_who_tell_the_arms_apart_allow():
+    same = np.ones(20)
+    three = same + (np.arange(20) < 3)
+    ours, theirs = told(0.3, 0.001, by_patient=three), told(0.1, by_patient=same)
+    for a, b, sign in ((ours, theirs, 1), (theirs, ours, -1)):
+        said = difference([a], [b])
+        assert (said.p, said.value) == (2.0**-2, pytest.approx(0.2 * sign))
+    assert difference([ours], [told(0.1)]).p < 2.0**-18  # where one arm has no parts by patient, all may
+
+
+def test_a_difference_stays_within_what_is_possible():
+    span = (0.2, 1.0)
+    said = difference([told(0.9, 3.0, span=span)], [told(0.3, span=span)])
+    assert (said.low, said.high) == pytest.approx((-0.8, 0.8))
