@@ -2,75 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
-Found = Mapping[str, Any]
+from look_cells import CELLS, Entry, Found, by_class, change, head, line, own, rows_of, section
+
+SCORES_AND_LOOKS = {
+    "auroc": "AUROC",
+    "auprc": "Average precision",
+    "alignment": "Alignment",
+    "alignment_last": "Alignment at the last layer",
+    "detectors": "Detectors",
+    "d_prime": "d'",
+}
+T2 = "Adjusted over all rows of table T2 of this kind of map and layer: exploratory, no part of the verdict."
+SEEDS = (
+    "Means and 95% intervals over seeds alone: nothing in them is about other patients. Of three seeds, half an "
+    "interval of an own value is 2.5 standard deviations between them."
+)
+WITH_OWN = ("alignment", "alignment_last", "detectors")
+FLAGGED = ("same score, different model", "better score, worse look")
+# What T3 says of the chosen layer by class: metric -> title, and what the number is.
+UNITS = {
+    "null_detectors": ("Detectors by chance", "By the same rule with masks dealt anew: mean, and 95 of 100 counts."),
+    "detectors_beyond_chance": ("Detectors, over seeds alone", ""),
+    "detectors_04": ("Units whose overlap is above 0.04", "The published rule of network dissection, without a null."),
+    "legacy_concept_count": ("The seed paper's count", "Units that touch the finding, mean of its images."),
+    "legacy_excess": ("The seed paper's count beyond chance", "Less the same mask put anywhere in the same image."),
+    "best_unit_auroc": ("The best unit's AUROC", "The highest of all units, chosen on the images it is told of."),
+    "null_best_unit_auroc": ("The best unit's AUROC by chance", "The highest of all units with labels dealt anew."),
+    "best_normalised": ("The best unit's overlap", "IoU over what the areas allow, the highest of all units."),
+    "best_excess": ("The best unit's overlap beyond chance", "IoU less its mean with masks dealt anew, the highest."),
+    "null_best_excess": ("The best unit's overlap beyond chance, by chance", "The same with masks dealt anew."),
+    "units_for_class": ("Units that tell the class by themselves", "Within a false-discovery rate of 5%."),
+}
+ABLATIONS = {
+    "ablation_excess": (
+        "Without the 10 best features",
+        "AP lost when the class's 10 best features behind the head are set to 0, less that of 10 others.",
+    ),
+    "ablation_detectors": (
+        "Without its detectors",
+        "AP lost when the units of the chosen layer that detect the class are set to 0, less that of as many others.",
+    ),
+}
 
 
 def look_table(found: Found, title: str, lines: Sequence[str]) -> str:
-    """Markdown of one `explain.json`: what was looked at, the gate, verdicts, differences, dissection, geometry."""
+    """Markdown of one `explain.json`, also of an older look: whatever the findings quote has to be in here."""
     said = [f"# {title}, {date.today().isoformat()}", "", *lines, "", *_what(found)]
-    said += [
-        "",
-        "## Maps that may be read",
-        "",
-        "An arm's maps must change when its weights are drawn anew; an arm that fails is greyed in every table.",
-        "",
-        *_gate(found),
-        "",
-        "## Verdicts",
-        "",
-        *_verdicts(found),
-        "",
-        f"## Differences from {found['baseline']}",
-        "",
-        "Mean over seeds, 95% interval over seeds and patients; bold where the adjusted p is below 0.05. First line: "
-        "the baseline's own value. Alignment: share of the map inside the finding, beyond what other patients' masks "
-        "give.",
-    ]
-    for metric, name in (
-        ("auroc", "AUROC"),
-        ("auprc", "Average precision"),
-        ("alignment", "Alignment"),
-        ("alignment_last", "Alignment at the last layer"),
-        ("detectors", "Detectors"),
-        ("d_prime", "d'"),
-    ):
-        by_class = _by_class(found, "verdict", {"metric": metric})
-        said += ["", f"### {name}", "", *by_class] if by_class else []
-    methods = sorted({row["method"] for row in found["tables"]["alignment"] if row["method"] not in (None, "random")})
-    layer = found["choices"]["layer"]
-    for method in [*methods, "random"]:
-        wanted = {"metric": "mass_corrected", "method": method, "cases": "all", "layer": layer}
-        said += ["", f"### Alignment by {method.replace('_', '-')}", ""]
-        said += _by_class(found, "alignment", wanted)
-        skill = _by_class(found, "alignment", wanted | {"metric": "mass_skill"})
-        said += ["", "Over the prior:", "", *skill] if skill else []
-    if methods:
-        wanted = {"metric": "no_evidence", "method": methods[0], "cases": "all", "layer": layer}
-        said += ["", "### Share of maps without any evidence", "", *_by_class(found, "alignment", wanted)]
-    for cases in ("found", "missed"):
-        wanted = {"metric": "mass_corrected", "method": methods[0], "cases": cases, "layer": layer} if methods else {}
-        said += ["", f"### Alignment where the finding was {cases}", "", *_by_class(found, "alignment", wanted)]
-    said += ["", "## Figures of whole networks", "", *_whole(found), "", "## Between networks", "", *_between(found)]
+    said += section("## Maps that may be read", _gate(found), "How many networks pass the check that maps change when "
+                    "weights are drawn anew, layer by layer.")  # fmt: skip
+    said += section("## Verdicts", _verdicts(found))
+    said += ["", f"## Differences from {found['baseline']}", "", CELLS, "", "Alignment: share of the map inside the "
+             "finding, beyond what other patients' masks give."]  # fmt: skip
+    for metric, name in SCORES_AND_LOOKS.items():
+        said += section(f"### {name}", by_class(found, "verdict", metric=metric))
+        if metric in WITH_OWN:
+            said += section(f"### {name}, own values", by_class(found, "verdict", alone=True, metric=metric))
+    said += _maps(found) + _units(found)
+    said += section("## Figures of whole networks, own values", _whole(found, alone=True), SEEDS)
+    said += section("## Figures of whole networks, differences", _whole(found, alone=False), SEEDS)
+    said += section("## Between networks", _between(found), "CKA: how alike two networks arrange the same images.")
     if found["limits"]:
         said += ["", "## Limits", "", *[f"- {limit[0].upper()}{limit[1:].rstrip('.')}." for limit in found["limits"]]]
     return "\n".join(said) + "\n"
-
-
-def cell(row: Mapping[str, Any], prefix: str = "", digits: int = 3) -> str:
-    """`value (low to high)` of a row, or of its difference; a dash where there is none."""
-    value, low, high = (row["value"], row["low"], row["high"]) if not prefix else (
-        row["difference"], row["diff_low"], row["diff_high"]
-    )  # fmt: skip
-    if value is None:
-        return "-"
-    sign = "+" if prefix else ""
-    if low is None or high is None:
-        return f"{value:{sign}.{digits}f}"
-    return f"{value:{sign}.{digits}f} ({low:{sign}.{digits}f} to {high:{sign}.{digits}f})"
 
 
 def _what(found: Found) -> list[str]:
@@ -85,104 +81,140 @@ def _what(found: Found) -> list[str]:
         "",
         f"Layer of the maps: {choices['layer']} ({choices['layer_from']}); scores of the layers: "
         + (", ".join(f"{name} {score:.3f}" for name, score in choices["layer_scores"].items()) or "none")
-        + f". Last layer: {choices['last_layer']}. First method: {choices['method']}. "
+        + f". Last layer: {choices.get('last_layer')}. First method: {choices['method']}. "
         f"Chosen on: {choices['chosen_on']}.",
     ]
 
 
 def _gate(found: Found) -> list[str]:
-    rows = [row for row in found["tables"]["gate"] if row["metric"] == "gate" and row["seed"] is None]
-    gains: dict[str, dict[str, list[float]]] = {}
-    for row in found["tables"]["gate"]:
-        if row["metric"] in ("deletion_gain", "insertion_gain") and row["value"] is not None:
-            gains.setdefault(row["arm"], {}).setdefault(row["metric"], []).append(row["value"])
-    said = [
-        "| arm | layer | method | gate | deletion and insertion beyond a random order, logits, mean of seeds |",
-        "|---|---|---|---|---|",
+    """Networks that pass, by arm, layer and kind of map; why others do not; and whether logits follow the maps."""
+    rows = [one for one in rows_of(found, "gate", metric="gate") if one["class"] is None]
+    places = list(dict.fromkeys((one["layer"], one["method"]) for one in rows))
+    at = {(one["arm"], one["layer"], one["method"]): one for one in rows}
+    gains = ("deletion_gain", "insertion_gain")
+    said = head(
+        ["arm", *(f"{layer}, {method}" for layer, method in places), *(name.replace("_", " ") for name in gains)]
+    )
+    for arm in found["arms"]:
+        cells = []
+        for place in places:
+            one = at.get((arm, *place))
+            cells.append("not tried" if one is None or not one["n_seeds"] else f"{_passed(one)} of {one['n_seeds']}")
+        of_arm = {name: rows_of(found, "gate", metric=name, arm=arm) for name in gains}
+        said.append(line([arm, *cells, *(own(one[0]) if one else "-" for one in of_arm.values())]))
+    tried = {place: [at[arm, *place] for arm in found["arms"] if (arm, *place) in at] for place in places}
+    sums = [f"{sum(map(_passed, some))} of {sum(one['n_seeds'] or 0 for one in some)}" for some in tried.values()]
+    said.append(line(["all networks", *sums, *("" for _ in gains)]))
+    said += [
+        "",
+        "Gains: logits that go with the map's brightest places and come back with them, beyond a random order.",
     ]
-    for row in rows:
-        first = (row["layer"], row["method"]) == (found["choices"]["layer"], found["choices"]["method"])
-        mine = gains.get(row["arm"], {}) if first else {}
-        told = ", ".join(f"{sum(v) / len(v):+.3f}" for v in mine.values()) or "-"
-        said.append(
-            f"| {row['arm']} | {row['layer']} | {row['method']} | {row['verdict']} {row['reason'] or ''} | {told} |"
-        )
-    return said
+    failed = [one for one in rows_of(found, "gate", metric="gate") if one["greyed"]]
+    said += ["", *(f"- Grey: {_about(one)}: {one['reason']}" for one in failed)] if failed else []
+    return said if rows else []
+
+
+def _passed(row: Entry) -> int:
+    return round((row["value"] or 0) * (row["n_seeds"] or 0))
+
+
+def _about(row: Entry) -> str:
+    return ", ".join(str(row[key]) for key in ("arm", "class", "layer", "method") if row[key] is not None)
 
 
 def _verdicts(found: Found) -> list[str]:
+    """Of every arm and class: the flag, and whether its own maps beat chance and the usual place."""
     names = [c["name"] for c in found["classes"]]
-    rows = {(r["arm"], r["class"]): r for r in found["tables"]["verdict"] if r["metric"] == "verdict"}
-    chance = {(r["arm"], r["class"]): r for r in found["tables"]["verdict"] if r["metric"] == "beyond_chance"}
-    said = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    at = {(one["metric"], one["arm"], one["class"]): one["verdict"] for one in found["tables"]["verdict"]}
+    said = head(["arm", *names])
     for arm in found["arms"]:
         cells = []
         for name in names:
-            flag = rows.get((arm, name), {}).get("verdict") if (arm, name) in rows else ""
-            looks = chance.get((arm, name), {}).get("verdict") or "no figure"
-            cells.append(f"{flag + '; ' if flag else ''}{looks}")
-        said.append(f"| {arm} | " + " | ".join(cells) + " |")
+            kinds = [at.get((metric, arm, name)) for metric in ("verdict", "beyond_chance", "beyond_prior")]
+            kinds[2] = kinds[2] if kinds[2] == "beyond the anatomical prior" else None
+            no_flag = [] if kinds[0] or ("verdict", arm, name) not in at else ["no verdict"]
+            cells.append("; ".join([*no_flag, *filter(None, kinds)]) or "no figure")
+        said.append(line([arm, *cells]))
+    tests = {
+        family: sum(one["family"] == family and one["p"] is not None for one in found["tables"]["verdict"])
+        for family in ("score", "look")
+    }
+    rows = [one for one in found["tables"]["verdict"] if one["metric"] == "verdict"]
     notable = [
-        f"- {arm}, {name}: **{row['verdict']}**: {row['reason']}"
-        for (arm, name), row in rows.items()
-        if row["verdict"] in ("same score, different model", "better score, worse look")
+        f"- {one['arm']}, {one['class']}: **{one['verdict']}**: {one['reason']}"
+        for one in rows
+        if one["verdict"] in FLAGGED
     ]
+    said += ["", f"Adjusted together: {tests['score']} comparisons of scores, {tests['look']} of looks."]
     return [*said, "", *(notable or ["No arm and class is flagged as a different model or a worse look."])]
 
 
-def _by_class(found: Found, table: str, wanted: Mapping[str, Any]) -> list[str]:
-    rows = [
-        row
-        for row in found["tables"][table]
-        if all(row[key] == value for key, value in wanted.items()) and row["seed"] is None
-    ]
-    names = [c["name"] for c in found["classes"] if any(row["class"] == c["name"] for row in rows)]
-    if any(row["class"] is None for row in rows):
-        names.append("macro")
-    if not rows or not names:
-        return []
-    at = {(row["arm"], row["class"] or "macro"): row for row in rows}
-    digits = 1 if wanted.get("metric") == "detectors" else 3
-    said = ["| arm | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
-    for arm in found["arms"]:
-        cells = []
-        for name in names:
-            row = at.get((arm, name))
-            text = "-" if row is None else cell(row, "" if arm == found["baseline"] else "difference", digits)
-            shown = row is not None and arm != found["baseline"] and (row["p_adjusted"] or 1) < 0.05
-            cells.append(f"**{text}**" if shown and text != "-" else text)
-        said.append(f"| {arm} | " + " | ".join(cells) + " |")
+def _maps(found: Found) -> list[str]:
+    """T2: where the maps lie and how many are empty, at the chosen layer and the last one."""
+    rows = rows_of(found, "alignment")
+    places = list(dict.fromkeys((one["layer"], one["method"]) for one in rows))
+    first, method = found["choices"]["layer"], found["choices"]["method"]
+    said = []
+    for layer, kind in places:
+        where = {"layer": layer, "method": kind, "cases": "all"}
+        here = f"by {kind.replace('_', '-')} at {layer}"
+        if kind != method:  # those of the first stand above
+            said += section(f"### Alignment {here}", by_class(found, "alignment", metric="mass_corrected", **where), T2)
+        if kind not in (method, "random"):
+            alone = by_class(found, "alignment", alone=True, metric="mass_corrected", **where)
+            said += section(f"### Alignment {here}, own values", alone)
+        said += section(f"### Over the usual place {here}", by_class(found, "alignment", metric="mass_skill", **where))
+    for layer in dict.fromkeys(layer for layer, kind in places if kind == method):
+        where = {"layer": layer, "method": method, "cases": "all", "metric": "no_evidence"}
+        title = f"### Share of maps without any evidence at {layer}"
+        said += section(title, by_class(found, "alignment", **where), T2)
+        said += section(f"{title}, own values", by_class(found, "alignment", alone=True, **where))
+    for cases in ("found", "missed"):
+        where = {"metric": "mass_corrected", "method": method, "cases": cases, "layer": first}
+        said += section(f"### Alignment where the finding was {cases}", by_class(found, "alignment", **where), T2)
     return said
 
 
-def _whole(found: Found) -> list[str]:
-    rows = [
-        r for t in ("geometry", "dissection") for r in found["tables"][t] if r["class"] is None and r["seed"] is None
-    ]
+def _units(found: Found) -> list[str]:
+    """T3: what units of the chosen layer answer to, what chance gives, and what the class loses without them."""
     layer = found["choices"]["layer"]
-    kept = [r for r in rows if r["value"] is not None and r["layer"] in (None, layer) and not r["band"]]
-    names = list(dict.fromkeys(r["metric"] for r in kept))
-    at = {(r["metric"], r["arm"]): r for r in kept}
-    said = [
-        "Mean (95% over seeds).",
-        "",
-        "| figure | " + " | ".join(found["arms"]) + " |",
-        "|---|" + "---|" * len(found["arms"]),
-    ]
-    for name in names:
-        cells = [cell(at[(name, arm)]) if (name, arm) in at else "-" for arm in found["arms"]]
-        said.append(f"| {name} | " + " | ".join(cells) + " |")
+    said = ["", f"## Units of {layer}"] if rows_of(found, "dissection") else []
+    for metric, (title, note) in UNITS.items():
+        where = {"metric": metric, "layer": layer}
+        said += section(f"### {title}, own values", by_class(found, "dissection", alone=True, **where), note)
+    for metric, (title, note) in ABLATIONS.items():
+        for where_ in dict.fromkeys(one["layer"] for one in rows_of(found, "dissection", metric=metric)):
+            where = {"metric": metric, "layer": where_}
+            said += section(f"### {title}, own values", by_class(found, "dissection", alone=True, **where), note)
+    return said
+
+
+def _whole(found: Found, *, alone: bool) -> list[str]:
+    """Figures down, arms across, of what is said of no class: T4's, and T3's of the chosen layer."""
+    layer = found["choices"]["layer"]
+    rows = [one for table in ("geometry", "dissection") for one in rows_of(found, table) if one["class"] is None]
+    kept = [one for one in rows if one["value"] is not None and one["layer"] in (None, layer) and not one["band"]]
+    at = {(one["metric"], one["arm"]): one for one in kept}
+    arms = [arm for arm in found["arms"] if alone or arm != found["baseline"]]
+    if not kept or not arms:
+        return []
+    said = head(["figure", *arms])
+    for name in dict.fromkeys(one["metric"] for one in kept if alone or "by_chance" not in one["metric"]):
+        rest = [at.get((name, arm)) for arm in arms]
+        said.append(line([name, *("-" if one is None else own(one) if alone else change(one) for one in rest)]))
     return said
 
 
 def _between(found: Found) -> list[str]:
-    rows = [
-        r
-        for r in found["tables"]["between"]
-        if r["metric"] in ("cka", "map_spearman") and r["class"] is None and r["other"] and not r["other_layer"]
-    ]
-    said = ["| networks | cka |", "|---|---|"]
-    for row in rows:
-        if row["metric"] == "cka" and found["baseline"] in (row["arm"], row["other"]):
-            said.append(f"| {row['arm']} and {row['other']} | {cell(row)} |")
+    """Pairs of arms with the baseline, and each arm with itself (its seeds), layer by layer."""
+    rows = [one for one in rows_of(found, "between", metric="cka") if one["class"] is None and not one["other_layer"]]
+    layers = list(dict.fromkeys(one["layer"] for one in rows))
+    at = {(one["arm"], one["other"], one["layer"]): one for one in rows}
+    pairs = [(arm, other) for arm, other in dict.fromkeys((one["arm"], one["other"]) for one in rows)
+             if found["baseline"] in (arm, other) or arm == other]  # fmt: skip
+    said = head(["networks", *layers]) if rows else []
+    for arm, other in pairs:
+        cells = [at.get((arm, other, layer)) for layer in layers]
+        name = f"{arm}, its seeds" if arm == other else f"{arm} and {other}"
+        said.append(line([name, *("-" if one is None else own(one) for one in cells)]))
     return said
