@@ -17,8 +17,8 @@ MEANS = {
     SAME_SCORE: "No difference in score was shown, and yet where it looks, or what its units detect, differs.",
     CONSISTENT: "No look was shown to differ, or the score moved with it. That does not make two models equal.",
     TOO_FEW: "Fewer than ten patients, fewer than three seeds, or no drawn regions: nothing can be said either way.",
-    NOT_TRUSTED: "The maps did not pass the check with random weights: they hardly depend on what the network learnt, or "
-    "there are too few of them to judge. No look is read.",
+    NOT_TRUSTED: "The maps did not pass the check with random weights: they hardly depend on what the network learnt, "
+    "or there are too few of them to judge. No look is read.",
 }
 MOST_TOLD = 12
 
