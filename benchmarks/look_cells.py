@@ -22,8 +22,8 @@ SCORES = ("auroc", "auprc", "d_prime")  # which rest on no map
 CELLS = (
     "Means over seeds with 95% intervals. An arm's cell is its difference from the baseline unless a table says 'own "
     "values'. Bold: adjusted p (Holm) at most 0.05; a p stands in the cell where it is below 1 after adjustment. †: "
-    "grey, the maps are not trusted there. The last line counts patients and images with the class that the numbers "
-    "rest on; where a difference rests on fewer, its cell says so in brackets."
+    "grey, the maps (in a difference, of either side) are not trusted. The last line counts patients and images with "
+    "the class that the numbers rest on; where a difference rests on fewer, its cell says so in brackets."
 )
 
 
@@ -40,7 +40,7 @@ def change(row: Entry, digits: int = 3) -> str:
     if said != "-" and p is not None and p < 0.995:
         said += f", p {p:.2g}" if p >= 0.001 else ", p < 0.001"
         said = f"**{said}**" if p <= ALPHA else said
-    return said + _grey(row) if said != "-" else said
+    return said + _grey(row, "diff_status") if said != "-" else said
 
 
 def rows_of(found: Found, table: str, **wanted: Any) -> list[Entry]:
@@ -99,8 +99,9 @@ def _said(value: float | None, low: float | None, high: float | None, form: str)
     return f"{value:{form}}" + ("" if low is None or high is None else f" ({low:{form}} to {high:{form}})")
 
 
-def _grey(row: Entry) -> str:
-    return " †" if row["greyed"] and row["metric"] not in SCORES else ""
+def _grey(row: Entry, status: str = "status") -> str:
+    """The mark of maps that are not trusted; of a difference, those of either side."""
+    return " †" if (row["greyed"] or row.get(status) == "not_trusted") and row["metric"] not in SCORES else ""
 
 
 def _fewer(row: Entry, first: Entry | None) -> str:

@@ -109,9 +109,14 @@ def _gate(found: Found) -> list[str]:
         "",
         "Gains: logits that go with the map's brightest places and come back with them, beyond a random order.",
     ]
-    failed = [one for one in rows_of(found, "gate", metric="gate") if one["greyed"]]
-    said += ["", *(f"- Grey: {_about(one)}: {one['reason']}" for one in failed)] if failed else []
-    return said if rows else []
+    failed = {(one["arm"], one["layer"], one["method"]): one for one in rows if one["greyed"]}
+    empty = [
+        one
+        for one in rows_of(found, "alignment", metric="mass_corrected", cases="all")
+        if one["greyed"] and one["class"] is not None and (one["arm"], one["layer"], one["method"]) not in failed
+    ]
+    grey = [f"- Grey: {_about(one)}: {one['reason']}" for one in (*failed.values(), *empty)]
+    return [*said, "", *(grey or ["No arm and no class is grey."])] if rows else []
 
 
 def _passed(row: Entry) -> int:
@@ -202,19 +207,33 @@ def _whole(found: Found, *, alone: bool) -> list[str]:
     for name in dict.fromkeys(one["metric"] for one in kept if alone or "by_chance" not in one["metric"]):
         rest = [at.get((name, arm)) for arm in arms]
         said.append(line([name, *("-" if one is None else own(one) if alone else change(one) for one in rest)]))
+    named = {one["arm"]: one["verdict"] for one in rows if one["metric"] == "tail_saturates_at" and one["verdict"]}
+    if alone and named:  # a layer has no mean
+        said.append(line(["tail_saturates_at", *(named.get(arm, "-") for arm in arms)]))
     return said
 
 
 def _between(found: Found) -> list[str]:
-    """Pairs of arms with the baseline, and each arm with itself (its seeds), layer by layer."""
-    rows = [one for one in rows_of(found, "between", metric="cka") if one["class"] is None and not one["other_layer"]]
-    layers = list(dict.fromkeys(one["layer"] for one in rows))
-    at = {(one["arm"], one["other"], one["layer"]): one for one in rows}
-    pairs = [(arm, other) for arm, other in dict.fromkeys((one["arm"], one["other"]) for one in rows)
-             if found["baseline"] in (arm, other) or arm == other]  # fmt: skip
-    said = head(["networks", *layers]) if rows else []
+    """Pairs of arms with the baseline, and each arm with itself (its seeds), layer by layer; then layers of an arm."""
+    rows = [one for one in rows_of(found, "between", metric="cka") if one["class"] is None]
+    alike = [one for one in rows if one["other_layer"] in (None, one["layer"])]
+    layers = list(dict.fromkeys(one["layer"] for one in alike))
+    at = {(one["arm"], one["other"], one["layer"]): one for one in alike}
+    pairs = [
+        (arm, other)
+        for arm, other in dict.fromkeys((one["arm"], one["other"]) for one in alike)
+        if found["baseline"] in (arm, other) or arm == other
+    ]
+    said = head(["networks", *layers]) if alike else []
     for arm, other in pairs:
         cells = [at.get((arm, other, layer)) for layer in layers]
         name = f"{arm}, its seeds" if arm == other else f"{arm} and {other}"
         said.append(line([name, *("-" if one is None else own(one) for one in cells)]))
+    within = [one for one in rows if one not in alike]
+    steps = list(dict.fromkeys((one["layer"], one["other_layer"]) for one in within))
+    by_arm = {(one["arm"], one["layer"], one["other_layer"]): one for one in within}
+    said += ["", *head(["layers of", *(f"{a} and {b}" for a, b in steps)])] if steps else []
+    for arm in found["arms"] if steps else ():
+        cells = [by_arm.get((arm, *step)) for step in steps]
+        said.append(line([arm, *("-" if one is None else own(one) for one in cells)]))
     return said
