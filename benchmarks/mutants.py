@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import fcntl
 import functools
 import gc
 import hashlib
@@ -228,9 +229,12 @@ class Kept:
         return noticed if stamp == self._stamp(mutant, noticed) else None
 
     def __setitem__(self, mutant: Mutant, noticed: str) -> None:
-        self.found = self._read() | {mutant.key: [noticed, self._stamp(mutant, noticed)]}  # others may run beside
+        stamp, folder = self._stamp(mutant, noticed), os.open(ROOT, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)  # others may run beside
+        self.found = self._read() | {mutant.key: [noticed, stamp]}
         KEPT.with_suffix(".new").write_text(json.dumps(self.found, indent=0))
         KEPT.with_suffix(".new").replace(KEPT)
+        os.close(folder)
 
     def _stamp(self, mutant: Mutant, noticed: str) -> str:
         path, _, name = noticed.partition("::")

@@ -24,6 +24,8 @@ def test_by_hand() -> None:
     assert float(d_prime(y, -z)) == pytest.approx(-4 / np.sqrt(1.5))
     assert float(d_prime(1 - y, z)) == pytest.approx(-4 / np.sqrt(1.5))
     assert float(d_prime(y, 3 * z - 1e4)) == pytest.approx(4 / np.sqrt(1.5))
+    far = np.array([4.0, 6, 0, 1, 2, np.inf]) + 1e9  # what is unknown is left out, and no digits are lost far from 0
+    assert float(d_prime(y, far)) == pytest.approx(4 / np.sqrt(1.5), rel=1e-6)
     assert d_prime(y, z).shape == () and d_prime(y, z, np.ones(6)).shape == ()
 
 
@@ -60,6 +62,16 @@ def test_scores_that_do_not_vary_have_no_d_prime() -> None:
     told = separations(np.stack([y, y], 1), np.stack([y, y], 1))[0]
     assert told.plain.value is None and "do not vary" in told.plain.reason
     assert "do not vary" in told.stratified.reason or told.matched == 0
+
+
+def test_a_spread_of_rounding_alone_is_none() -> None:
+    """Sides at .3 and -.9 seem to vary by 1e-16; so do sides at 1.1 and 4.1 where one image lies at the mean of all."""
+    y = np.array([1.0, 1, 1, 0, 0, 0, 0])
+    assert np.isnan(d_prime(y, np.where(y == 1, 0.3, -0.9)))
+    labels = np.array([[1.0, 0]] * 3 + [[0, 0]] * 5 + [[1, 1]])
+    z = np.where(labels[:, 0] == 1, 1.1, 4.1)
+    z[8] = z[:8].mean()
+    assert separations(np.stack([z, z], axis=1), labels)[0].stratified.value is None
 
 
 def correlated() -> tuple[np.ndarray, np.ndarray]:
