@@ -23,6 +23,8 @@ OCCURRING_TOGETHER = (
     "labels can occur together: neural collapse is a theory of exclusive labels and does not transfer to these under "
     "imbalance"
 )
+NO_TAIL = "no class of this task is in the tail"
+TWO_CLASSES = "two classes: always 0"  # their means lie opposite each other about their centre, whatever they are
 EXCLUSIVE_IN_FACT = "outputs are independent, but every image has exactly one finding, so labels are exclusive in fact"
 
 
@@ -94,9 +96,9 @@ def collapse(
     alike and would look collapsed. Images without a 1 are left out.
     Ranges: NC1, NC3, spreads >= 0; cosines in [-1, 1]; no units.
     Absent class: named in `reasons`, NaN in the pairs. K is then the number of classes present (a simplex without some
-    corners is a simplex about its own centre), and the figures say so; NC3 needs every class. Labels that occur
-    together: no figure, with the reason; but where every image has exactly one finding they are exclusive in fact, and
-    the figures stand with that note.
+    corners is a simplex about its own centre), and the figures say so; NC2 needs three of them (of two it is always 0),
+    NC3 every class. Labels that occur together: no figure, with the reason; but where every image has exactly one
+    finding they are exclusive in fact, and the figures stand with that note.
     Raises: `ValueError` for another `kind`, and for a head that does not fit.
     Source: Papyan, Han and Donoho 2020 (NC1-NC3); Fang et al. 2021 (minority collapse); Xu and Liu 2023, Galanti et
     al. 2022 (pairwise variability; its debiasing is ours).
@@ -213,6 +215,9 @@ def _nc2(means: ClassMeans, say: _Say) -> tuple[Measured, Measured]:
     if not (norm > means.least).all():
         none = say.none("a class's mean is the centre of all means: it has no direction")
         return none, none
+    if len(about) == 2:
+        none = say.none(TWO_CLASSES)
+        return none, none
     cosine = (about / norm[:, None]) @ (about / norm[:, None]).T
     upper = np.triu_indices(len(about), 1)
     return say.value(norm.std() / norm.mean()), say.value(np.abs(cosine[upper] + 1 / (len(about) - 1)).mean())
@@ -236,6 +241,8 @@ def _merged(rows: np.ndarray | None, tail: np.ndarray | None, say: _Say, what: s
         return say.none("no linear head was given")
     if tail is None:
         return say.none("which classes are rare was not said")
+    if not np.any(tail):
+        return say.none(NO_TAIL)
     vectors = np.asarray(rows, dtype=np.float64)[np.asarray(tail, dtype=bool)]
     norm = np.sqrt(np.square(vectors).sum(axis=1))
     vectors = vectors[norm > 0] / norm[norm > 0][:, None]  # NaN > 0 is false: absent classes go too

@@ -16,6 +16,7 @@ from raresight.core.seeds import numpy_rng
 from raresight.evaluate.bootstrap import blocks
 from raresight.evaluate.ranked import Ranked
 from raresight.evaluate.ranking import auprc
+from raresight.explain.collapse import NO_TAIL
 from raresight.explain.measured import Measured
 
 FEWEST = 10  # patients with a finding, and without it
@@ -29,7 +30,8 @@ class Drawn:
     every network and layer.
 
     For class k, `rows[k]` `(n,)` images (one of each patient), `target[k]` `(n,)` 0 or 1, `fold[k]` `(n,)`; empty where
-    `reasons[k]` says why the class is not estimable. Each estimable class has `n_positives` and `n_negatives`.
+    `reasons[k]` says why the class is not estimable. Each estimable class has `n_positives` and `n_negatives`, each of
+    another patient. `n_with` `(K,)` are all patients who have the finding.
     """
 
     rows: tuple[np.ndarray, ...]
@@ -38,6 +40,11 @@ class Drawn:
     n_positives: int
     n_negatives: int
     reasons: tuple[str, ...]
+    n_with: tuple[int, ...] = ()
+
+    def positives(self, k: int) -> int:
+        """Patients with the finding among those drawn; of a class that is not estimable, all who have it."""
+        return self.n_with[k] if self.reasons[k] else self.n_positives
 
     @property
     def chance(self) -> float:
@@ -60,9 +67,10 @@ class Separability:
     `drawn.reasons[k]` says why. `scores[l][k]` `(n,)` are the probe's scores of `drawn.rows[k]`, each from a probe that
     has not seen the patient: resample their patients for an interval. `tail_ap` `(L,)` is the mean AP of the
     estimable rare classes, `tail_se` its standard error, and `saturates` the first layer, in the order given, that
-    comes within one standard error of the best; None with `reason` where no rare class is estimable, or where even the
-    best layer is within one standard error of chance. A class that a layer separates entirely has AP 1 and a standard
-    error of 0: its resamples cannot tell how far that is luck. `unfit` `(L,)` says why a layer has no number, or "".
+    comes within one standard error of the best; None with `reason` where no class is rare, or no rare one estimable, or
+    where even the best layer is within one standard error of chance. A class that a layer separates entirely has AP 1
+    and a standard error of 0: its resamples cannot tell how far that is luck. `unfit` `(L,)` says why a layer has no
+    number, or "".
     """
 
     layers: tuple[str, ...]
@@ -77,8 +85,8 @@ class Separability:
     unfit: tuple[str, ...] = ()
 
     def at(self, layer: int, k: int) -> Measured:
-        """One layer and class."""
-        n = len(self.drawn.rows[k])
+        """One layer and class; it rests on the patients with the finding, not on those without it beside them."""
+        n = self.drawn.positives(k)
         reason = self.drawn.reasons[k] or self.unfit[layer]
         return Measured(None if reason else float(self.ap[layer, k]), n, n, reason)
 
@@ -120,7 +128,8 @@ def draw(
         rows[k] = np.concatenate(sides)
         target[k] = np.repeat([1, 0], [m, ratio * m])
         fold[k] = np.concatenate([np.arange(len(side)) % FOLDS for side in sides])
-    return Drawn(tuple(rows), tuple(target), tuple(fold), m, ratio * m, reasons)
+    n_with = tuple(len(who) for who in with_it)
+    return Drawn(tuple(rows), tuple(target), tuple(fold), m, ratio * m, reasons, n_with)
 
 
 def ridge_scores(x: np.ndarray, target: np.ndarray, fold: np.ndarray, *, strength: float = 1.0) -> np.ndarray:
@@ -209,7 +218,7 @@ def separability(
         fit = np.array([not why for why in unfit], dtype=bool)  # none: a network without places
         tail_ap[fit] = ap[fit][:, rare].mean(axis=1)
         tail_se[fit] = np.nanstd(resampled[fit][:, rare].mean(axis=1), axis=1, ddof=1)
-    saturates, reason = _saturation(tuple(pooled), tail_ap, tail_se, tail, drawn.chance)
+    saturates, reason = _saturation(tuple(pooled), tail_ap, tail_se, tail, drawn.chance, estimable=bool(rare))
     return Separability(tuple(pooled), drawn, ap, se, tuple(scores), tail_ap, tail_se, saturates, reason, unfit)
 
 
@@ -223,12 +232,22 @@ def _few(n_with: int, n_without: int, fewest: int) -> str:
 
 
 def _saturation(
-    layers: tuple[str, ...], tail_ap: np.ndarray, tail_se: np.ndarray, tail: np.ndarray | None, chance: float
+    layers: tuple[str, ...],
+    tail_ap: np.ndarray,
+    tail_se: np.ndarray,
+    tail: np.ndarray | None,
+    chance: float,
+    *,
+    estimable: bool = True,
 ) -> tuple[str | None, str]:
     if tail is None:
         return None, "which classes are rare was not said"
-    if not len(layers) or np.isnan(tail_ap).all():
-        return None, f"no rare class has {FEWEST} patients"
+    if not np.any(tail):
+        return None, NO_TAIL
+    if not estimable:
+        return None, f"no rare class has {FEWEST} patients with the finding and {FEWEST} without it"
+    if np.isnan(tail_ap).all():
+        return None, "no layer can be probed"
     best = int(np.nanargmax(tail_ap))
     enough = tail_ap[best] - tail_se[best]
     if enough <= chance:

@@ -201,6 +201,21 @@ def test_a_part_of_a_simplex_is_a_simplex() -> None:
     assert found.nc2_norms.value == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("present", [[0, 1], [1, 4]])
+def test_angles_and_lengths_of_two_classes_say_nothing(present: list[int]) -> None:
+    """Two means lie opposite each other about their centre: 0 for any features, and so no measure of collapse."""
+    of = np.repeat(present, 20)
+    features = np.random.default_rng(0).normal(size=(40, 6))
+    found = collapse(features, one_hot(of), kind="exclusive", tail=np.zeros(K, dtype=bool), rows=np.eye(K, 6))
+    for figure in (found.nc2_norms, found.nc2_angles):
+        assert figure.value is None and figure.reason == "two classes: always 0"
+    assert found.nc1.value is not None
+    assert found.minority_rows.reason == found.minority_means.reason == "no class of this task is in the tail"
+    assert not {"nc2_norms", "nc2_angles"} & set(by_chance(features, one_hot(of), kind="exclusive", draws=2))
+    three = collapse(features, one_hot(np.append(of[:-1], 2)), kind="exclusive")
+    assert three.nc2_norms.value is not None and three.nc2_angles.value is not None
+
+
 def test_one_image_has_no_spread() -> None:
     features, of = cloud()
     kept = (of != 4) | (np.arange(len(of)) == len(of) - 1)

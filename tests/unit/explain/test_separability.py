@@ -111,8 +111,11 @@ def test_a_layer_that_holds_the_class_is_found() -> None:
         for k in range(3):
             expected = average_precision_score(found.drawn.target[k], found.scores[layer][k])
             assert found.ap[layer, k] == pytest.approx(expected)
-            assert found.at(layer, k).value == found.ap[layer, k] and found.at(layer, k).n_patients == 70
+            at = found.at(layer, k)
+            # 14 of the 70 patients have the finding: the 56 beside them are what it is told from.
+            assert at.value == found.ap[layer, k] and (at.n_images, at.n_patients) == (14, 14)
     assert found.at(0, 3).value is None and "6 patients" in found.at(0, 3).reason
+    assert (found.at(0, 3).n_images, found.at(0, 3).n_patients) == (6, 6)
 
 
 def test_noise_is_at_chance() -> None:
@@ -176,9 +179,14 @@ def test_noise_saturates_nowhere() -> None:
 def test_no_rare_class_is_said() -> None:
     labels, patients = probe()
     only = separability(layers_of(labels), labels, patients, tail=np.arange(4) == 3, resamples=2)
-    assert only.saturates is None and only.reason == "no rare class has 10 patients"
+    assert only.saturates is None
+    assert only.reason == "no rare class has 10 patients with the finding and 10 without it"
     assert np.isnan(only.tail_ap).all() and np.isnan(only.tail_se).all()
     assert "not said" in separability(layers_of(labels), labels, patients, resamples=2).reason
+    no_tail = separability(layers_of(labels), labels, patients, tail=np.zeros(4, dtype=bool), resamples=2)
+    assert no_tail.saturates is None and no_tail.reason == "no class of this task is in the tail"
+    placeless = separability({}, labels, patients, tail=TAIL, resamples=2)
+    assert placeless.saturates is None and placeless.reason == "no layer can be probed"
     none = separability(layers_of(labels[:8]), labels[:8], patients[:8], tail=TAIL)
     assert np.isnan(none.ap).all() and none.saturates is None
 
