@@ -25,8 +25,8 @@ from raresight.explain.choices import MOST_REGIONS, Cuts, few_regions, rows_kept
 from raresight.explain.dissection_table import dissection_table
 from raresight.explain.fitting import fitted, fitting, known, undefined, unlike, wrong
 from raresight.explain.kept import kept_json, kept_table
+from raresight.explain.network_facts import BETWEEN, between_facts, geometry_facts, geometry_rows
 from raresight.explain.network_facts import VERSION as GEOMETRY
-from raresight.explain.network_facts import between_facts, geometry_facts
 from raresight.explain.on_image import aligned_on_image, cuts_on_image, limit_on_image, maps_on_image
 from raresight.explain.pictures import cases
 from raresight.explain.pixel_maps import PIXEL_METHODS, PLACE, require_captum
@@ -401,8 +401,9 @@ class Look:
         between: list[Row] = []
         if "geometry" in self.tasks:
             lines = [line for one in self.looked for line in self._geometry(one)]
-            geometry = fact_rows("geometry", pd.DataFrame(lines), baseline=self.baseline, bands=sides.bands)
-            key = [VERSION, [one.seen.key for one in self.looked], self.layer, self.methods, self.which.tolist()]
+            geometry = geometry_rows(lines, baseline=self.baseline, bands=sides.bands)
+            seen = [one.seen.key for one in self.looked]
+            key = [VERSION, BETWEEN, seen, self.layer, self.methods, self.which.tolist()]
             alike = kept_table(self.folder / "cache", "between", key, partial(between_facts, self))
             between = fact_rows("between", alike, baseline=None, bands=sides.bands) if len(alike) else []
             overlapping(between)

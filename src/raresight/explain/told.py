@@ -166,9 +166,13 @@ def grey(rows: Sequence[Row], greyed: Mapping[str, str]) -> None:
 
 
 def overlapping(rows: Sequence[Row]) -> None:
-    """Take the intervals off T6's rows within an arm: its pairs of seeds share networks and are no sample."""
+    """Take the intervals off T6's rows within an arm: its pairs of seeds share networks and are no sample.
+
+    Two layers of one network are no such pair: there every seed stands for itself.
+    """
     for one in rows:
-        if one["arm"] == one["other"] and one["low"] is not None:
+        of_seeds = one["other_layer"] in (None, one["layer"])
+        if one["arm"] == one["other"] and of_seeds and one["low"] is not None:
             reason = "all pairs of the arm's seeds, which share networks: no interval"
             one.update(low=None, high=None, p_level=None, status="seeds", reason=reason)
 

@@ -144,10 +144,15 @@ def test_volumes_with_masks(tmp_path: Path) -> None:
 
 
 def test_one_network_alone(tmp_path: Path) -> None:
-    """Nothing to compare it with: no verdict and no likeness, everything else stands."""
+    """Nothing to compare it with: no verdict, no likeness but that of its own layers; everything else stands."""
     found = raresight.look(arms={"plain": [net(0)]}, probe=probe_of(24)).run(["alignment", "dissect", "geometry"])
     tables = found.report(tmp_path)["tables"]
-    assert not tables["between"] and not [row for row in tables["verdict"] if row["metric"] == "verdict"]
+    inside = [(row["metric"], row["arm"], row["other"], row["n_seeds"]) for row in tables["between"]]
+    assert (
+        inside == [("cka", "plain", "plain", 1)]
+        and tables["between"][0]["layer"] != tables["between"][0]["other_layer"]
+    )
+    assert not [row for row in tables["verdict"] if row["metric"] == "verdict"]
     assert tables["alignment"] and tables["dissection"] and tables["geometry"]
 
 

@@ -154,7 +154,7 @@ def test_a_unit_counts_for_the_class_it_is_furthest_beyond_chance_of() -> None:
     iou = inter[0] / union[0]
     p = np.where(np.isinf(high), 1.0, 0.001)
     null = UnitNull(iou, ceiling, mean, np.where(np.isinf(high), 1.0, high), p, p, np.full(2, 200),
-                    np.ones(2, bool), "known", 0.05, np.zeros((0, 2)))  # fmt: skip
+                    np.ones(2, bool), "known", 0.05, *[np.zeros((0, 2))] * 3)  # fmt: skip
     assert list(null.detectors.count) == [1, 2]
     raw = detector_figures(inter, union, np.arange(12), draws, has=has, threshold=high)
     assert [figure.value for figure in raw] == [2, 1]
@@ -300,7 +300,9 @@ def test_likeness_of_two_networks_is_that_of_the_class_it_is_said_of() -> None:
         assert line["value"] == pytest.approx(alike, abs=0.12)
     said = {line["class"]: line for line in _maps_alike(look)}
     assert said["even"]["value"] == pytest.approx(1.0) and said["odd"]["value"] < -0.9
-    assert said["even"]["n_images"] == 20
+    assert said["even"]["n_images"] == 20 == said["even"]["n_patients"]
+    look.probe = replace(probe, patients=np.arange(80) // 4)  # two images of class even a patient
+    assert [line["n_patients"] for line in _maps_alike(look)] == [10, 10]
 
 
 def test_with_one_patient_nothing_can_be_beyond_chance_and_that_is_no_zero() -> None:
