@@ -73,6 +73,7 @@ def test_rotated_scaled_and_shifted_features_are_the_same(n: int) -> None:
     assert debiased(x, x) == pytest.approx(1.0, abs=1e-9)
     assert debiased(x, 7.3 * (x @ turn) - 100) == pytest.approx(1.0, abs=1e-9)
     assert debiased(x, -x) == pytest.approx(1.0, abs=1e-9)
+    assert debiased(1e60 * x, 1e-60 * x) == pytest.approx(1.0, abs=1e-9)
     assert biased(x, 7.3 * (x @ turn) - 100) == pytest.approx(1.0, abs=1e-9)
 
 
@@ -107,6 +108,12 @@ def test_no_spread_is_no_number(flat: np.ndarray) -> None:
     matrix = cka_matrix([x, flat, 2 * x])
     assert np.isnan(matrix.values[1]).all() and np.isnan(matrix.values[:, 1]).all()
     assert matrix.values[0, 2] == pytest.approx(1) and matrix.reasons[0] == "" and matrix.reasons[1]
+
+
+def test_a_spread_that_one_image_of_thousands_dwarfs_is_still_a_spread() -> None:
+    x = rng(0).normal(size=(4000, 2))
+    x[0] += 30_000
+    assert debiased(x, x[:, ::-1]) == pytest.approx(1.0, abs=1e-4)
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
