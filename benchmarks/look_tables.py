@@ -34,16 +34,19 @@ UNITS = {
     "best_normalised": ("The best unit's overlap", "IoU over what the areas allow, the highest of all units."),
     "best_excess": ("The best unit's overlap beyond chance", "IoU less its mean with masks dealt anew, the highest."),
     "null_best_excess": ("The best unit's overlap beyond chance, by chance", "The same with masks dealt anew."),
+    "null_best_normalised": ("The best unit's overlap by chance", "The highest of all units with masks dealt anew."),
     "units_for_class": ("Units that tell the class by themselves", "Within a false-discovery rate of 5%."),
 }
 ABLATIONS = {
     "ablation_excess": (
         "Without the 10 best features",
-        "AP lost when the class's 10 best features behind the head are set to 0, less that of 10 others.",
+        "AP lost when the class's 10 best features behind the head (not units of the chosen layer) are set to 0, less "
+        "that of 10 others; chosen on one half of the patients, judged on the other.",
     ),
     "ablation_detectors": (
         "Without its detectors",
-        "AP lost when the units of the chosen layer that detect the class are set to 0, less that of as many others.",
+        "AP lost when as many units of the layer as detect the class, those that overlap most with its regions on one "
+        "half of the patients, are set to 0, less that of as many others; judged on the other half.",
     ),
 }
 

@@ -1,6 +1,6 @@
 """Looking into networks of your own: python examples/06_looking_inside.py OUT
 
-Two ways of training, two seeds each, on pictures whose findings are known. Then OUT/look.html, OUT/explain.json and
+Two ways of training, three seeds each, on pictures whose findings are known. Then OUT/look.html, OUT/explain.json and
 the tables say where they look, what their units detect, and whether the ways differ more than their seeds do.
 """
 
@@ -51,7 +51,7 @@ def trained(seed, weight, train):
 
 train, val, test = pictures(160), pictures(120), pictures(160)
 arms = {"plain": (1.0, 1.0), "weighted": (2.0, 9.0)}
-networks = {name: [trained(seed, weight, train) for seed in (0, 1)] for name, weight in arms.items()}
+networks = {name: [trained(seed, weight, train) for seed in (0, 1, 2)] for name, weight in arms.items()}
 counts = {name: int(n) for name, n in zip(classes, train.labels.sum(0), strict=True)}
 look = raresight.look(arms=networks, probe=test, choose=val, counts=counts)
 found = look.run(["alignment", "dissect", "geometry"]).report(sys.argv[1])
