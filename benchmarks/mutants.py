@@ -96,6 +96,7 @@ class Judge:
         for key, (noticed, _) in self.kept.found.items():
             self._count(key, noticed)
         self.items: list[Any] = []
+        self.seconds: dict[str, float] = {}
         self.failed = ""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -108,6 +109,7 @@ class Judge:
         gc.collect()
         gc.freeze()
         self.items = session.items
+        self.seconds = self._without_a_mutant({path for one in self.mutants for path in tests_of(one.file)})
         survivors = []
         for mutant, noticed in self._children(self.mutants, self._named):
             if noticed:
@@ -130,16 +132,37 @@ class Judge:
         self.often[noticed.partition("[")[0]] += 1
 
     def _named(self, file: Path) -> list[Any]:
-        """The tests of a file; what noticed other mutants of it comes first."""
+        """The tests of a file: what noticed most other mutants of it comes first, then what takes least time."""
         tests = [item for path in tests_of(file) for item in self.items if item.path == path]
         place = short(file)
-        return sorted(tests, key=lambda item: -self.often[place + item.nodeid.removeprefix("tests/")])
+        often = {item: self.often[place + item.nodeid.removeprefix("tests/")] for item in tests}
+        return sorted(tests, key=lambda item: (-often[item], self.seconds.get(item.nodeid, 0.0)))
 
     def _contracts(self, file: Path) -> list[Any]:
         """What every method promises, of this method; what noticed most mutants of any comes first."""
         named, method = tests_of(file), method_of(file)
         tests = [item for item in self.items if method and item.path not in named and method in item.name]
         return sorted(tests, key=lambda item: -self.often[item.nodeid.removeprefix("tests/").partition("[")[0]])
+
+    def _without_a_mutant(self, paths: set[Path]) -> dict[str, float]:
+        """How long each test of these files takes, in a child in which all must pass."""
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            seconds: dict[str, float] = {}
+            _silence()
+            for item in [item for item in self.items if item.path in paths]:
+                began = time.process_time()
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+                seconds[item.nodeid] = time.process_time() - began
+            os.write(writing, json.dumps([self.failed, seconds]).encode())
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as answer:
+            failed, seconds = json.loads(answer.read())
+        os.wait()
+        if failed:
+            raise SystemExit(f"{failed} fails without a mutant")
+        return seconds
 
     def _children(self, mutants: list[Mutant], tests_of: Callable[[Path], list[Any]]) -> Iterator[tuple[Mutant, str]]:
         """(mutant, what noticed it) in the order in which they end."""
@@ -172,9 +195,7 @@ class Judge:
 
     def _judged(self, mutant: Mutant, tests: list[Any]) -> str:
         """In a child: the first test that fails, or an empty string."""
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
+        _silence()
         try:
             put(mutant)
         except Exception as problem:
@@ -184,6 +205,12 @@ class Judge:
             if self.failed:
                 return self.failed
         return ""
+
+
+def _silence() -> None:
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
 
 
 @functools.cache
