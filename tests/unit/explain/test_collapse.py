@@ -243,6 +243,14 @@ def test_means_that_coincide_have_not_collapsed() -> None:
     assert np.isnan(found.variability).all()
 
 
+def test_a_class_in_the_middle_of_the_others_has_no_direction() -> None:
+    """On a line, means -1, 0 and 1, each class's variance .5; that between means is 2/3: .5/(2/3)/3."""
+    features = np.array([[-1.5], [-0.5], [-0.5], [0.5], [0.5], [1.5]])
+    found = collapse(features, one_hot(np.repeat(np.arange(3), 2), 3), kind="exclusive", rows=np.eye(3, 1))
+    assert found.nc1.value == pytest.approx(0.25) and found.nc3.value is not None
+    assert found.nc2_angles.value is None and "no direction" in found.nc2_angles.reason
+
+
 @pytest.mark.parametrize(
     ("given", "name", "word"),
     [
