@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ def made_up(arms: tuple[str, ...] = ARMS, seed: int = 0) -> dict[str, Any]:
         row = {"table": table, "arm": arm, "baseline": arms[0], "seed": None, "class": class_, "metric": metric,
                "status": "ok", "reason": "", "greyed": arm == GREY,
                "n_patients": PATIENTS.get(class_ or "nv")}  # fmt: skip
+        if "difference" in more:
+            row |= {"diff_status": "ok", "diff_reason": "", "diff_n_patients": row["n_patients"]}
         tables[table].append(row | more)
 
     pull = {arm: (0.0 if i == 0 else rng.normal(0, 0.06)) for i, arm in enumerate(arms)}
@@ -62,6 +66,8 @@ def made_up(arms: tuple[str, ...] = ARMS, seed: int = 0) -> dict[str, Any]:
                 if wide:
                     row |= {"low": None, "high": None, "diff_low": None, "diff_high": None, "p_adjusted": None,
                             "status": "not_estimable", "reason": "7 patients"}  # fmt: skip
+                    if i:
+                        row |= {"diff_status": "not_estimable", "diff_reason": "7 patients"}
                 add("verdict", metric, arm, name, **row)
             if i:
                 flag = FLAGS[3] if few else FLAGS[int(rng.integers(0, 3))]
@@ -85,9 +91,8 @@ def made_up(arms: tuple[str, ...] = ARMS, seed: int = 0) -> dict[str, Any]:
         slope = 0.15 * (1 - i / 8)
         add("geometry", "head_norm_slope", arm, value=slope, low=slope - 0.03, high=slope + 0.03)
         add("gate", "gate", arm, value=0.2, reason=WHY_GREY if arm == GREY else "")
-        for j, other in enumerate(arms):
-            cka = 1.0 if i == j else float(0.9 - 0.06 * abs(i - j))
-            add("between", "cka", arm, other=other, layer="layer4", value=cka, low=cka - 0.02, high=cka)
+    for more in _likeness(arms):
+        add("between", "cka", **more)
     return {
         "part": "test", "n_images": 1200, "n_patients": 940, "baseline": arms[0], "arms": list(arms),
         "seeds": [0, 1, 2],
@@ -97,6 +102,21 @@ def made_up(arms: tuple[str, ...] = ARMS, seed: int = 0) -> dict[str, Any]:
         "choices": {"layer": "layer4", "method": "grad_cam", "alignment": "mass", "q": 0.005},
         "tables": tables, "cases": [], "limits": ["Masks were drawn by one reader."],
     }  # fmt: skip
+
+
+def _likeness(arms: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """CKA of features, of each layer between arms, and of the layers of each arm: the deeper the less alike."""
+    for i, arm in enumerate(arms):
+        for j, other in enumerate(arms):
+            cka = 1.0 if i == j else float(0.9 - 0.06 * abs(i - j))
+            pair = {"arm": arm, "other": other}
+            yield pair | {"layer": "features", "value": cka, "low": cka - 0.02, "high": cka}
+            for depth, layer in enumerate(LAYERS):
+                alike = cka if i != j else 0.99 - 0.02 * depth
+                yield pair | {"layer": layer, "other_layer": layer, "value": alike ** (0.2 + depth / 3)}
+        for a, b in combinations(range(len(LAYERS)), 2):
+            between = {"layer": LAYERS[a], "other_layer": LAYERS[b], "value": 0.8 ** (b - a) - 0.01 * i}
+            yield {"arm": arm, "other": arm} | between
 
 
 def almost_empty() -> dict[str, Any]:

@@ -97,7 +97,9 @@ def test_figures_in_words_never_stand_bare() -> None:
         ({"status": "ok", "p_adjusted": 0.049}, True, True),
         ({"status": "ok", "p_adjusted": 0.05}, True, False),
         ({"status": "ok", "p_adjusted": None}, True, False),
-        ({"status": "few", "p_adjusted": 0.001}, False, False),
+        ({"status": "few", "p_adjusted": 0.001}, False, True),  # of the value alone: the difference is another thing
+        ({"diff_status": "few", "p_adjusted": 0.001}, True, False),
+        ({"diff_status": "not_trusted", "p_adjusted": 0.001}, True, False),
         ({"status": "absent"}, False, False),
         (None, False, False),
     ],
@@ -269,6 +271,35 @@ def test_pairs_are_found_whichever_way_round_and_seeds_on_the_diagonal() -> None
         ("b", "another seed of it", "0.90 (no interval)", "not computed"),
         ("b", "m", "0.70 (no interval)", "0.30"),
     ]
+
+
+def test_likeness_by_layer_is_not_that_of_the_features() -> None:
+    """Layers of arms among each other, layers of one arm, and features: each is drawn in its own place."""
+    cka = {"metric": "cka", "class": None, "seed": None}
+    rows = [
+        cka | {"arm": "b", "other": "b", "layer": "l2", "other_layer": "l3", "value": 0.31},
+        cka | {"arm": "b", "other": "b", "layer": "l1", "other_layer": "l3", "value": 0.21},
+        cka | {"arm": "b", "other": "b", "layer": "l1", "other_layer": "l2", "value": 0.99},
+        cka | {"arm": "b", "other": "b", "layer": "l3", "other_layer": "l3", "value": 0.83},
+        cka | {"arm": "b", "other": "m", "layer": "l3", "other_layer": "l3", "value": 0.73},
+        cka | {"arm": "b", "other": "m", "layer": "l1", "other_layer": "l1", "value": 0.71},
+        cka | {"arm": "b", "other": "m", "layer": "features", "other_layer": None, "value": 0.55},
+    ]
+    data: dict[str, Any] = {"arms": ["b", "m"], "baseline": "b", "classes": [], "layers": ["l1", "l2", "l3"],
+                            "choices": {"layer": "l3"}, "tables": {"between": rows}}  # fmt: skip
+    look = Look(data)
+    assert look_layers._cka(look, "b", "m") == look_layers._cka(look, "m", "b") == 0.55
+    assert look_layers._cka(look, "b", "b") is None
+    assert look_layers._beside_baseline(look, "m") == [(0, 0.71), (2, 0.73)]
+    assert look_layers._beside_baseline(look, "b") == [(2, 0.83)]
+    assert look_layers._beside_deepest(look, "b") == [(0, 0.21), (1, 0.31)]
+    assert look_layers._beside_deepest(look, "m") == []
+    made = look_layers.layers(look)
+    assert isinstance(made, Figure) and "with the deepest layer of the same network" in made.svg
+    assert [row.cells[:3] for row in made.table.rows] == [("b", "m", "0.55 (no interval)")]
+    rows[:] = rows[:3]  # one network a study: its own layers alone
+    alone = look_layers.layers(Look(data | {"arms": ["b"]}))
+    assert isinstance(alone, Figure) and "of the baseline" not in alone.svg and not alone.table.rows
 
 
 def test_bands_are_means_over_their_classes_unless_given() -> None:

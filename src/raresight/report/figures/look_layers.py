@@ -1,8 +1,9 @@
-"""How alike the arms' insides are (CKA), and in which layer the classes come apart (separability)."""
+"""How alike the arms' insides are (CKA), also layer by layer, and in which layer the classes come apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -17,19 +18,26 @@ LABEL_GAP = 0.085
 
 
 def layers(look: Look) -> Figure | Absent:
-    """The arms against each other by debiased CKA, and probe AP over the layers by band of frequency."""
+    """The arms against each other by debiased CKA, then layer by layer, and probe AP over the layers by band."""
     alike = any(_cka(look, a, b) is not None for a in look.arms for b in look.arms if a != b)
+    depths = [panel for panel in DEPTHS if any(len(panel.curve(look, arm)) > 1 for arm in look.arms)]
     bands = [(key, told) for key, told in BANDS if any(_curve(look, arm, key) for arm in look.arms)]
-    if not alike and not bands:
+    if not alike and not depths and not bands:
         return Absent(look.why_no("between"))
     n = len(look.arms)
-    high = (0.5 + 0.33 * n if alike else 0.0, 0.7 + 1.85 if bands else 0.0)
+    high = (
+        0.5 + 0.33 * n if alike else 0.0,
+        1.95 + (0.0 if bands else 0.45) if depths else 0.0,
+        0.7 + 1.85 if bands else 0.0,
+    )
     with canvas(sum(high)) as figure:
         parts = iter(
             figure.subfigures(sum(h > 0 for h in high), 1, height_ratios=[h for h in high if h], squeeze=False)[:, 0]
         )
         if alike:
             _grid(next(parts), look)
+        if depths:
+            _depths(next(parts), look, depths, legend=not bands)
         if bands:
             _curves(next(parts), look, bands)
         svg = to_svg(figure)
@@ -37,6 +45,9 @@ def layers(look: Look) -> Figure | Absent:
     if alike:
         said.append("Above: 1 is the same features up to rotation and scale, 0 is nothing in common; two seeds of one "
                     "arm are the yardstick, on the diagonal where they were compared.")  # fmt: skip
+    if depths:
+        said.append("By layer: the baseline's line on the left is that of its seeds among each other, the "
+                    "yardstick; on the right, a layer near 1 holds what the deepest one holds.")  # fmt: skip
     if bands:
         said.append("Below: average precision of a linear probe on each layer's features, as many positives for every "
                     "class; where a line stops rising the layer holds all that the later ones hold.")  # fmt: skip
@@ -45,13 +56,46 @@ def layers(look: Look) -> Figure | Absent:
 
 
 def _cka(look: Look, a: str, b: str) -> float | None:
-    """CKA of two arms in the layer shown, whichever way round the pair was written; on the diagonal between seeds."""
+    """CKA of two arms' features, whichever way round the pair was written; on the diagonal between seeds."""
     for one, two in ((a, b), (b, a)):
-        for more in ({"layer": look.layer}, {}):
-            found = look.value("between", "cka", one, None, other=two, **more)
-            if found is not None:
-                return None if a == b and found >= 1 - 1e-9 else found
+        found = look.value("between", "cka", one, None, other=two, other_layer=None)
+        if found is not None:
+            return None if a == b and found >= 1 - 1e-9 else found
     return None
+
+
+def _beside_baseline(look: Look, arm: str) -> list[tuple[int, float]]:
+    """Layer position and CKA of the arm with the baseline in that layer; of the baseline, among its seeds."""
+    found = []
+    for place, layer in enumerate(look.layers):
+        for one, two in ((arm, look.baseline), (look.baseline, arm)):
+            value = look.value("between", "cka", one, None, other=two, layer=layer, other_layer=layer)
+            if value is not None:
+                found.append((place, value))
+                break
+    return found
+
+
+def _beside_deepest(look: Look, arm: str) -> list[tuple[int, float]]:
+    """Layer position and CKA with the deepest layer of the same network."""
+    found = []
+    for place, layer in enumerate(look.layers[:-1]):
+        value = look.value("between", "cka", arm, None, other=arm, layer=layer, other_layer=look.layers[-1])
+        if value is not None:
+            found.append((place, value))
+    return found
+
+
+@dataclass(frozen=True)
+class _Depth:
+    curve: Callable[[Look, str], list[tuple[int, float]]]
+    title: str
+
+
+DEPTHS = (
+    _Depth(_beside_baseline, "with the same layer of the baseline"),
+    _Depth(_beside_deepest, "with the deepest layer of the same network"),
+)
 
 
 def _curve(look: Look, arm: str, band: str) -> list[tuple[int, float]]:
@@ -95,6 +139,17 @@ def _grid(part: Canvas, look: Look) -> None:
     axes.set_title("Likeness of features between arms (CKA)", fontsize=8.5)
 
 
+def _depths(part: Canvas, look: Look, depths: Sequence[_Depth], *, legend: bool) -> None:
+    panels = part.subplots(1, len(depths), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(panels, depths, strict=True):
+        for arm in look.arms:
+            _line(axes, look, arm, panel.curve(look, arm))
+        _finish(axes, look, panel.title)
+    panels[0].set_ylabel("CKA")
+    if legend:
+        _legend(part, panels[0])
+
+
 def _cell(x: float, y: float, colour: tuple[float, ...]):  # type: ignore[no-untyped-def]
     from matplotlib.patches import Rectangle
 
@@ -111,17 +166,24 @@ def _curves(part: Canvas, look: Look, bands: Sequence[tuple[str, str]]) -> None:
     panels = part.subplots(1, len(bands), sharey=True, squeeze=False)[0]
     for axes, (band, told) in zip(panels, bands, strict=True):
         for arm in look.arms:
-            points = _curve(look, arm, band)
-            if not points:
-                continue
-            colour, marker = arm_look(look, arm)
-            base = arm == look.baseline
-            axes.plot([x for x, _ in points], [y for _, y in points], marker=marker, ms=4, color=colour, label=arm,
-                      lw=1.8 if base else 1.1, ls=(0, (2, 2)) if arm in look.greyed else "-", zorder=4 if base else 2,
-                      mfc="white" if arm in look.greyed else colour)  # fmt: skip
+            _line(axes, look, arm, _curve(look, arm, band))
         _finish(axes, look, f"{told} of the classes")
     panels[0].set_ylabel("probe average precision")
-    handles, names = panels[0].get_legend_handles_labels()
+    _legend(part, panels[0])
+
+
+def _line(axes: Axes, look: Look, arm: str, points: Sequence[tuple[int, float]]) -> None:
+    if not points:
+        return
+    colour, marker = arm_look(look, arm)
+    base = arm == look.baseline
+    axes.plot([x for x, _ in points], [y for _, y in points], marker=marker, ms=4, color=colour, label=arm,
+              lw=1.8 if base else 1.1, ls=(0, (2, 2)) if arm in look.greyed else "-", zorder=4 if base else 2,
+              mfc="white" if arm in look.greyed else colour)  # fmt: skip
+
+
+def _legend(part: Canvas, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
     part.legend(handles, names, loc="outside lower center", ncols=4, fontsize=7.5)
 
 
@@ -144,7 +206,8 @@ def numbers(look: Look) -> Table:
     for i, a in enumerate(look.arms):
         for b in look.arms[i:]:
             pairs = ((a, b), (b, a))
-            row = next((r for one, two in pairs if (r := look.find("between", "cka", one, None, other=two))), None)
+            told = (look.find("between", "cka", one, None, other=two, other_layer=None) for one, two in pairs)
+            row = next((found for found in told if found), None)
             if row is None or (a == b and (row.get("value") or 0) >= 1 - 1e-9):
                 continue
             maps = [
