@@ -20,6 +20,7 @@ METRICS = MEASURES | {
     "no_evidence": "empty maps",
     "null_detectors": "detectors by chance",
     "probe_ap": "probe average precision",
+    "tail_saturates_at": "layer where the rarest classes come apart",
     "head_norm": "length of head weights",
     "feature_norm": "length of features",
     "head_norm_slope": "slope of head length on frequency",
@@ -109,6 +110,8 @@ def metric_told(name: str) -> str:
 
 
 def _shown(look: Look, row: Entry) -> bool:
+    if row.get("metric") == "cka" and row.get("other_layer"):
+        return False  # layer by layer: a figure shows it, and these rows would crowd out the others
     method, cases = row.get("method"), row.get("cases") or "all"
     chosen = look.choices.get("method")
     return cases == "all" and (method is None or chosen is None or method == chosen or row.get("metric") == "gate")
@@ -156,7 +159,9 @@ def _table(look: Look, name: str, rows: list[Entry], file: str, total: int) -> T
 
 
 def _layer(row: Entry, table: str) -> str:
-    """The layer; where kinds of maps stand beside each other, the kind too."""
+    """The layer, or the two that are compared; where kinds of maps stand beside each other, the kind too."""
+    if table == "between" and row.get("other_layer") not in (None, row.get("layer")):
+        return f"{row['layer']} and {row['other_layer']}"
     method = str(row.get("method") or "") if table == "gate" else ""
     return ", ".join(part for part in (str(row.get("layer") or ""), KINDS.get(method, method)) if part) or DASH
 
