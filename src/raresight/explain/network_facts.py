@@ -33,6 +33,7 @@ MOST_OF_CLASS = 200
 MOST_MAPS = 20  # of a class, whose likeness between networks is told
 SLOPES = {"log_row_norm": "head_norm_slope", "feature_norm": "feature_norm_slope", "bias": "bias_slope"}
 SATURATES = "tail_saturates_at"
+BY_CHANCE = {"metric": "unit_match_by_chance"}
 OF_TRAINING = "images are those of training"
 POINTS = {"log_row_norm": "head_norm", "feature_norm": "feature_norm"}
 COLLAPSE = {"minority_rows": "minority_collapse"}
@@ -237,7 +238,8 @@ def _alike_by_layer(look: Look, rows: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _matched(look: Look) -> list[dict[str, Any]]:
-    """How well the units of the chosen layer can be paired with the baseline's: `unit_match` and, held out, `_unseen`.
+    """How well the units of the chosen layer can be paired with the baseline's: `unit_match`, held out `_unseen`, and
+    `_by_chance` the same on shuffled images.
 
     Pairs of the baseline with each arm of the same seed, and of its own seeds: pairing is what costs most here.
     """
@@ -251,6 +253,7 @@ def _matched(look: Look) -> list[dict[str, Any]]:
             place = {"arm": arm, "other": other, "seed": turn, "layer": look.layer}
             lines.append(place | _fact("unit_match", found.quality))
             lines.append(place | _fact("unit_match_unseen", found.held_out))
+            lines.append(place | _fact("unit_match", found.quality) | BY_CHANCE | {"value": finite(found.chance[0])})
     return lines
 
 

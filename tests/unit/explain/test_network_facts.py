@@ -178,6 +178,9 @@ def test_pairs_of_units_made_on_the_images_they_are_judged_on_are_not_those_on_u
     seen, unseen = (row_of(rows, metric, arm="a", other="b") for metric in ("unit_match", "unit_match_unseen"))
     assert seen["value"] == pytest.approx(found.quality.value) and seen["value"] > 0.4
     assert unseen["value"] == pytest.approx(found.held_out.value) and abs(unseen["value"]) < 0.2
+    chance = row_of(rows, "unit_match_by_chance", arm="a", other="b")
+    assert chance["value"] == pytest.approx(found.chance[0]) and abs(chance["value"] - seen["value"]) < 0.1
+    assert (chance["n_images"], chance["n_patients"]) == (24, 24)
 
 
 def layered(arm: str, seed: int, *, shared: float, names: tuple[str, ...] = ("l1", "l2", "l3")) -> Any:
