@@ -52,10 +52,10 @@ def put(mutant: Mutant) -> None:
     module = importlib.import_module(name)
     mutated: dict[str, Any] = {"__name__": name, "__file__": str(mutant.file)}
     exec(compile(mutant.source, str(mutant.file), "exec"), mutated)
+    for key, value in list(vars(module).items()):
+        setattr(module, key, getattr(value, "py_func", value))  # what numba compiled knows no other code
+    _replace(vars(module), mutated, name)
     if mutant.inside:
-        for key, value in list(vars(module).items()):
-            setattr(module, key, getattr(value, "py_func", value))  # what numba compiled knows no other code
-        _replace(vars(module), mutated, name)
         return
     for key, value in mutated.items():  # a module's constant: whoever imported it gets the other
         if not isinstance(value, type | FunctionType) and key in vars(module) and not key.startswith("__"):

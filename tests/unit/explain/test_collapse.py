@@ -117,6 +117,7 @@ def test_units_of_features_do_not_matter(scale: float) -> None:
     other = collapse(scale * features, labels, kind="exclusive", rows=rows / scale, tail=TAIL)
     for name, figure in one.figures().items():
         assert other.figures()[name].value == pytest.approx(figure.value, rel=1e-6)
+    assert np.allclose(one.variability, other.variability, equal_nan=True)
     assert np.allclose(one.variability_debiased, other.variability_debiased, equal_nan=True)
 
 
@@ -249,6 +250,8 @@ def test_a_class_in_the_middle_of_the_others_has_no_direction() -> None:
     found = collapse(features, one_hot(np.repeat(np.arange(3), 2), 3), kind="exclusive", rows=np.eye(3, 1))
     assert found.nc1.value == pytest.approx(0.25) and found.nc3.value is not None
     assert found.nc2_angles.value is None and "no direction" in found.nc2_angles.reason
+    silent = collapse(0 * features, one_hot(np.repeat(np.arange(3), 2), 3), kind="exclusive")
+    assert all(figure.value is None for figure in silent.figures().values())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from raresight.explain.alignment import resized
 from raresight.explain.faithfulness import blurred, deletion_insertion, sensitivity_n
 
+EVEN = 4  # names three draws that take each of three cells once
+
 
 class Region(nn.Module):
     """Two logits: ten times the mean of a region, and minus that."""
@@ -120,6 +122,21 @@ def test_sensitivity_n(shape):
         sensitivity_n(net, x, [0] * 6, lost, 7 ** len(shape))
     with pytest.raises(ValueError, match="cells"):
         sensitivity_n(net, x, [0] * 6, lost, 0)
+
+
+def test_sensitivity_of_three_cells_by_hand():
+    """Each cell is taken once, the middle one's mass and loss are the means; a loss of rounding alone tells nothing."""
+    x = torch.tensor([[[[0.9, 0.2, 0.7]]]])
+    maps = torch.tensor([[[0.0, 1.0, 2.0]]])
+    weight = maps[0, 0] / (x - blurred(x))[0, 0, 0]  # so that taking a cell takes its mass from the logit
+
+    def found(size: float, offset: float) -> float:
+        net = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
+        net[1].weight.data, net[1].bias.data = size * weight[None], torch.tensor([offset])
+        return float(sensitivity_n(net, x, [0], maps, 1, draws=3, cells=3, names=(EVEN,))[0])
+
+    assert found(1.0, 0.0) == pytest.approx(1) and found(-1.0, 0.0) == pytest.approx(-1)
+    assert np.isnan(found(0.02, 1e5))
 
 
 def test_grids_and_no_images():
