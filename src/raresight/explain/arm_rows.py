@@ -12,7 +12,7 @@ import pandas as pd
 from raresight.explain.draws import Draws, Figure, corrected_figures, mean_figures, mean_of_figures, pairwise
 from raresight.explain.paired import Noise, difference, level
 from raresight.explain.ranked_pairs import score_figures
-from raresight.explain.tables import Row, adjust, inferred_row
+from raresight.explain.tables import Greyed, Row, adjust, distrust, inferred_row, why_greyed
 
 MEASURES = ("hit", "iou", "mass", "iobb", "rank", "pixel_ap", "ehr")
 NO_EVIDENCE = {"empty": "no_evidence"}  # column -> metric
@@ -27,16 +27,35 @@ Networks = Mapping[str, Mapping[int, Figure]]  # arm -> seed -> figure
 class Sides:
     """Which arm the others are compared with, on which resamples, and what every row says of classes and arms.
 
-    `bands` class -> head, middle or tail; `greyed` arm -> why its maps are not trusted.
+    `bands` class -> head, middle or tail; `greyed` arm -> why its maps are not trusted, and (arm, class) -> why those
+    of that class are not (most of them are empty).
     """
 
     baseline: str
     draws: Draws
     bands: Mapping[str, str] = field(default_factory=dict)
-    greyed: Mapping[str, str] = field(default_factory=dict)
+    greyed: Greyed = field(default_factory=dict)
 
-    def row(self, arm: str, name: str | None, levels: Networks, changes: Networks | None = None, **given: Any) -> Row:
-        """One arm's row: its own figures in `levels`, its and the baseline's for the difference in `changes`."""
+    def why_greyed(self, arm: str, name: str | None) -> str:
+        """Why the maps of an arm are not trusted for class `name` (None: of all classes together); else empty."""
+        return why_greyed(self.greyed, arm, name)
+
+    def row(
+        self,
+        arm: str,
+        name: str | None,
+        levels: Networks,
+        changes: Networks | None = None,
+        *,
+        of_maps: bool = True,
+        **given: Any,
+    ) -> Row:
+        """One arm's row: its own figures in `levels`, its and the baseline's for the difference in `changes`.
+
+        Its value is greyed by the arm's own maps, its difference by those of either side (`tables.distrust`). That most
+        maps of a class are empty is itself what `no_evidence` says, so no row of it is greyed by that. Numbers that are
+        not `of_maps` are greyed with their arm, and their differences stand.
+        """
         names = (self.draws.names, arm, name, given.get("metric"), given.get("layer"), given.get("method"))
         mine = levels[arm]
         values = {each: {seed: one.value for seed, one in seeds.items()} for each, seeds in levels.items()}
@@ -48,10 +67,16 @@ class Sides:
             noise = Noise.of(values)
             change = difference(list(ours.values()), list(theirs.values()), seeds=seeds, noise=noise, names=names)
         own = level(list(mine.values()), noise=Noise.of(values, shared=False), names=names)
-        return inferred_row(
+        said = inferred_row(
             own, change, arm=arm, baseline=self.baseline,
-            greyed=arm in self.greyed, **{"class": name}, band=None if name is None else self.bands.get(name), **given,
+            **{"class": name}, band=None if name is None else self.bands.get(name), **given,
         )  # fmt: skip
+        if of_maps:
+            judged = None if said["metric"] in NO_EVIDENCE.values() else name
+            distrust(said, self.why_greyed(arm, judged), self.why_greyed(self.baseline, judged))
+        else:
+            said["greyed"] = bool(self.why_greyed(arm, None))
+        return said
 
 
 def score_rows(
@@ -79,10 +104,13 @@ def score_rows(
     for metric, of_class in made.items():
         for name, networks in of_class.items():
             rows += [
-                sides.row(arm, name, networks, table=table, metric=metric, family=_if(family[metric], arm, sides))
+                sides.row(
+                    arm, name, networks, of_maps=False, table=table, metric=metric,
+                    family=_if(family[metric], arm, sides),
+                )
                 for arm in networks
-            ]
-        rows += macro_rows(of_class, sides, table=table, metric=metric)
+            ]  # fmt: skip
+        rows += macro_rows(of_class, sides, of_maps=False, table=table, metric=metric)
     return rows
 
 
@@ -117,7 +145,7 @@ def alignment_rows(
     said: list[Row] = []
     of = [column for column in ("layer", "method") if column in rows]
     for place, lines in rows.groupby(of, sort=False) if of else [((), rows)]:
-        given = dict(zip(of, place, strict=True)) | {"table": table}
+        given: dict[str, Any] = dict(zip(of, place, strict=True)) | {"table": table}
         by_class: dict[str, dict[str, Networks]] = {}  # metric -> class -> networks
         for name, part in lines.groupby("class", sort=False):
             block = _Block(part, measured, sides.draws)
@@ -150,16 +178,18 @@ def detector_rows(
 ) -> list[Row]:
     """T3's counts of detectors with differences: `figures` arm -> seed -> K of `ranked_pairs.detector_figures`.
 
-    `caution`, where it is given, is added to the reason of every row with an interval.
+    `caution`, where it is given, is added to the reason of every value, and difference, with an interval.
     """
     said = []
     for c, name in enumerate(concepts):
         networks = {arm: {seed: each[c] for seed, each in seeds.items()} for arm, seeds in figures.items()}
         for arm in networks:
             family = _if("exploratory: detectors", arm, sides)
-            one = sides.row(arm, name, networks, table="dissection", metric=metric, layer=layer, family=family)
-            if caution and one["low"] is not None:
-                one["reason"] = "; ".join(filter(None, (one["reason"], caution)))
+            about: dict[str, Any] = {"table": "dissection", "metric": metric, "layer": layer, "family": family}
+            one = sides.row(arm, name, networks, of_maps=False, **about)
+            for end, reason in (("low", "reason"), ("diff_low", "diff_reason")):
+                if caution and one[end] is not None:
+                    one[reason] = "; ".join(filter(None, (one[reason], caution)))
             said.append(one)
     adjust(said)
     return said

@@ -36,6 +36,7 @@ from raresight.evaluate.bootstrap import over_seeds, percentile
 from raresight.explain.draws import RESAMPLES, Draws, Figure, mean_figures, pairwise
 
 RESOLVED = 10  # resamples beyond 0 below which their share says nothing
+UNCHANGED = "no patient and no seed changes it: no spread to resample, so no interval"
 ONE_SEED = "one seed: the interval is over patients alone, and what a seed does by luck is not in it"
 
 
@@ -59,6 +60,13 @@ class Inferred:
     n_seeds: int = 0
     status: str = "ok"
     reason: str = ""
+
+
+def few_patients(n: int | None) -> str:
+    """Why there is no interval with `n` patients who have the finding; empty where they are enough, or not known."""
+    if n is None or n >= FEW_POSITIVE_PATIENTS:
+        return ""
+    return f"{n} patients, fewer than {FEW_POSITIVE_PATIENTS}: no interval"
 
 
 @dataclass(frozen=True)
@@ -197,10 +205,8 @@ def _inferred(
     )
     if math.isnan(value):
         return replace(known, value=None, status="absent", reason="nothing to measure it on")
-    if n_patients < FEW_POSITIVE_PATIENTS:
-        return replace(
-            known, status="few", reason=f"{n_patients} patients, fewer than {FEW_POSITIVE_PATIENTS}: no interval"
-        )
+    if few := few_patients(n_patients):
+        return replace(known, status="few", reason=few)
     defined = resampled[~np.isnan(resampled)]
     if len(defined) < len(resampled) / 2:
         return replace(known, status="few", reason="most resamples do not define it: no interval")
@@ -209,7 +215,7 @@ def _inferred(
     least = 2.0 ** (1 - (n_patients if apart is None else apart))
     if by_patients + by_seeds <= 1e-24:
         p = 1.0 if abs(value) <= 1e-12 else least
-        return replace(known, p=p, status="same", reason="no patient and no seed changes it: no interval can be had")
+        return replace(known, p=p, status="same", reason=UNCHANGED)
     if noise is not None and n_seeds > 1:
         pooled = noise.variance * sum(part.arms / len(part.seeds) for part in parts if len(part.seeds) > 1)
         by_seeds, df_seeds = max(by_seeds, pooled), max(df_seeds, noise.df)

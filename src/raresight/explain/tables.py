@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pandas as pd
 
 from raresight.core.files import write_json, write_text
 from raresight.evaluate.permutation import holm
-from raresight.explain.paired import Inferred, over_seeds_alone
+from raresight.explain.paired import Inferred, few_patients, over_seeds_alone
 
 Row = dict[str, Any]
+Greyed = Mapping[Any, str]  # arm, or (arm, class) -> why its maps are not trusted
+NOT_TRUSTED = "not_trusted"  # of a difference: the maps of one side at least are not
 
 # table -> the name of its files
 TABLES = {
@@ -49,6 +52,11 @@ KEYS: Row = {
     "diff_high": None,
     "p": None,
     "p_adjusted": None,
+    "diff_n_images": None,
+    "diff_n_patients": None,
+    "diff_n_seeds": None,
+    "diff_status": None,
+    "diff_reason": "",
     "family": "",
     "spread": None,
     "n_images": None,
@@ -59,6 +67,7 @@ KEYS: Row = {
     "reason": "",
     "greyed": False,
 }
+RESTS_ON = ("n_images", "n_patients", "n_seeds", "status", "reason")
 GROUPED = ("class", "band", "layer", "method", "other", "other_layer")
 
 
@@ -67,9 +76,14 @@ def row(**given: Any) -> Row:
 
     `value` is the mean over seeds of `arm` (`seed` None) with its 95% interval, `difference` that mean less the
     baseline's. `p_level` tests `value` against 0, `p` the difference, `p_adjusted` is Holm's over the rows of one
-    `family`. `spread` is the standard deviation between the baseline's seeds. `n_images` and `n_patients` count those
-    that have the finding (and a region where the measure needs one). `status`: `ok`, `few`, `absent`, `same` (see
-    `paired.Inferred`), `seeds`. `cases`: `all`, `found` or `missed` (a difference: by every network of both arms).
+    `family`. `spread` is the standard deviation between the baseline's seeds.
+
+    `n_images n_patients n_seeds status reason` speak of `value`: how many have the finding (and a region where the
+    measure needs one), whether there is an interval, and what limits it; `diff_n_images diff_n_patients diff_n_seeds
+    diff_status diff_reason` say the same of `difference`, and are empty where there is none. `status`: `ok`, `few`,
+    `absent`, `same` (see `paired.Inferred`), `seeds`; a difference may also be `not_trusted` (`distrust`). Where there
+    is no interval the reason says why. `greyed`: the arm's own maps are not trusted. `cases`: `all`, `found` or
+    `missed` (a difference: by every network of both arms).
 
     Raises: `KeyError` for a key that no table has.
     """
@@ -103,26 +117,51 @@ def inferred_row(level: Inferred, change: Inferred | None = None, **given: Any) 
     """
     least, most = RANGES.get(str(given.get("metric")), (-INFINITE, INFINITE))
     furthest = most - least
-    rests = level if change is None else change
     said = row(
         value=level.value, low=None if level.low is None else max(level.low, least),
-        high=None if level.high is None else min(level.high, most), p_level=level.p, spread=rests.spread,
-        n_images=rests.n_images, n_patients=rests.n_patients, n_seeds=rests.n_seeds, status=rests.status,
-        reason=rests.reason, **given,
+        high=None if level.high is None else min(level.high, most), p_level=level.p,
+        spread=level.spread if change is None else change.spread, n_images=level.n_images,
+        n_patients=level.n_patients, n_seeds=level.n_seeds, status=level.status, reason=level.reason, **given,
     )  # fmt: skip
     if change is not None:
         low = None if change.low is None else max(change.low, -furthest)
         high = None if change.high is None else min(change.high, furthest)
         of_change = {"difference": change.value, "diff_low": low, "diff_high": high, "p": change.p}
+        of_change |= {f"diff_{key}": getattr(change, key) for key in RESTS_ON}
         said |= {key: _plain(value) for key, value in of_change.items()}
     return said
 
 
+def why_greyed(greyed: Greyed, arm: str, name: str | None) -> str:
+    """Why an arm's maps are not trusted, all of them or those of class `name`; empty where they are."""
+    return greyed.get(arm, "") or ("" if name is None else greyed.get((arm, name), ""))
+
+
+def distrust(said: Row, ours: str, theirs: str) -> None:
+    """Mark a row whose numbers rest on maps; `ours`, `theirs`: why the arm's, the baseline's are not trusted, or empty.
+
+    The value is greyed by the arm's own maps, the difference by either side's: its `diff_status` is `not_trusted`, it
+    counts in no family (`adjust`), and `diff_reason` says whose maps and why. The numbers stand.
+    """
+    whose = {said["arm"]: ours, said["baseline"]: theirs}
+    words = {arm: f"maps of {arm} are not trusted: {why}" for arm, why in whose.items() if why}
+    if ours:
+        said["greyed"] = True
+        said["reason"] = "; ".join(filter(None, (words[said["arm"]], said["reason"])))
+    if words and said["diff_status"] not in (None, "absent"):
+        said["diff_status"] = NOT_TRUSTED
+        said["diff_reason"] = "; ".join(filter(None, (*words.values(), said["diff_reason"])))
+
+
 def adjust(rows: Sequence[Row]) -> None:
-    """Holm over the rows of each `family` that have a p, greyed ones left out; fills `p_adjusted`."""
+    """Holm over the rows of each `family` that have a p; fills `p_adjusted`.
+
+    Left out are rows that are greyed, and those whose difference is, as by the baseline's maps.
+    """
     families: dict[str, list[Row]] = {}
     for one in rows:
-        if one["family"] and one["p"] is not None and not one["greyed"]:
+        trusted = not one["greyed"] and one["diff_status"] != NOT_TRUSTED
+        if one["family"] and one["p"] is not None and trusted:
             families.setdefault(one["family"], []).append(one)
     for members in families.values():
         for one, adjusted in zip(members, holm([one["p"] for one in members]), strict=True):
@@ -135,7 +174,7 @@ def fact_rows(
     *,
     baseline: str | None,
     bands: Mapping[str, str] | None = None,
-    greyed: Mapping[str, str] | None = None,
+    greyed: Greyed | None = None,
 ) -> list[Row]:
     """Rows of numbers that whole networks have: T3's shares, T4's slopes, T6's similarities.
 
@@ -143,8 +182,9 @@ def fact_rows(
     n_patients reason`: one line a network and number, `value` NaN or None with a `reason` where there is none. Each row
     is the mean over seeds and, for every arm but the baseline, its difference to the baseline's, with Student's t over
     seeds alone (`paired.over_seeds_alone`): nothing is said there about other patients. A number that some seed lacks
-    has no row with a value. `p_adjusted` is Holm's over all rows of the table (family `seeds only: <table>`). Without
-    `baseline` (T6) there are no differences.
+    has no row with a value, and one of fewer than 10 patients with the finding no interval and no p (`few`).
+    `p_adjusted` is Holm's over all rows of the table (family `seeds only: <table>`). Without `baseline` (T6) there are
+    no differences.
     """
     known = facts.copy()
     for column in (*GROUPED, "reason"):
@@ -161,24 +201,37 @@ def fact_rows(
         of = dict(zip(keys, (value or None for value in group), strict=True))
         if of["band"] is None and of["class"] is not None:
             of["band"] = (bands or {}).get(str(of["class"]))
-        values = {arm: part.sort_values("seed")["value"].tolist() for arm, part in lines.groupby("arm", sort=False)}
-        for arm, ours in values.items():
-            mine = lines[lines["arm"] == arm]
-            theirs = values.get(baseline) if baseline is not None and arm != baseline else None
+        by_arm = {str(arm): part.sort_values("seed") for arm, part in lines.groupby("arm", sort=False)}
+        for arm, mine in by_arm.items():
+            theirs = by_arm.get(baseline) if baseline is not None and arm != baseline else None
+            own, counts = _of_facts(mine)
+            change, of_change = (None, {}) if theirs is None else _of_facts(mine, theirs)
             said = inferred_row(
-                over_seeds_alone(ours),
-                None if theirs is None else over_seeds_alone(ours, theirs),
-                table=table, arm=arm, baseline=baseline, greyed=arm in (greyed or {}), **of,
+                own, change, table=table, arm=arm, baseline=baseline, **of,
                 family=f"seeds only: {table}" if theirs is not None else "",
             )  # fmt: skip
-            if said["value"] is None:
-                said["reason"] = next((str(r) for r in mine["reason"] if isinstance(r, str) and r), said["reason"])
-            for column in ("n_images", "n_patients"):
-                fewest = mine[column].min()
-                said[column] = None if pd.isna(fewest) else int(fewest)
+            said |= counts | {f"diff_{column}": n for column, n in of_change.items()}
+            distrust(said, *(why_greyed(greyed or {}, side, said["class"]) for side in (arm, baseline or "")))
             rows.append(said)
     adjust(rows)
     return rows
+
+
+def _of_facts(mine: pd.DataFrame, theirs: pd.DataFrame | None = None) -> tuple[Inferred, dict[str, int | None]]:
+    """A number over an arm's seeds, or its difference to the baseline's, and the images and patients it rests on."""
+    both = mine if theirs is None else pd.concat([mine, theirs])
+    counts = {column: _least(both[column]) for column in ("n_images", "n_patients")}
+    found = over_seeds_alone(mine["value"].tolist(), None if theirs is None else theirs["value"].tolist())
+    if found.value is None:
+        why = next((str(reason) for reason in both["reason"] if isinstance(reason, str) and reason), found.reason)
+        found = replace(found, reason=why)
+    elif few := few_patients(counts["n_patients"]):
+        found = replace(found, low=None, high=None, p=None, status="few", reason=few)
+    return found, counts
+
+
+def _least(counts: pd.Series) -> int | None:
+    return None if counts.isna().all() else int(counts.min())
 
 
 def gate_rows(
@@ -197,16 +250,19 @@ def gate_rows(
             greyed[arm] = "; ".join(f"seed {seed}: {reason}" for seed, reason in failed.items())
         share = (len(seeds) - len(failed)) / len(seeds) if seeds else None
         verdict = "maps not trusted" if failed else "maps pass" if seeds else "not tried"
+        passed = "a share of the networks that were tried: no interval" if seeds else ""
         rows.append(
             row(
                 table="gate", arm=arm, metric="gate", value=share, n_seeds=len(seeds), verdict=verdict,
-                greyed=bool(failed), status="ok" if seeds else "absent", reason=greyed.get(arm, ""),
+                greyed=bool(failed), status="ok" if seeds else "absent", reason=greyed.get(arm, passed),
             )
         )  # fmt: skip
     for fact in facts:
         said = row(**{"table": "gate", "greyed": fact.get("arm") in greyed} | dict(fact))
         if said["value"] is None:
             said["status"] = "absent"
+        elif said["low"] is None and not said["reason"]:
+            said["reason"] = "one network: no interval"
         rows.append(said)
     return rows, greyed
 

@@ -95,10 +95,11 @@ def mostly_empty(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
     Nothing in such an image spoke for the class there. That is a result of its own (`no_evidence`) and leaves too
     little to ask where maps lie; the arm's other classes are judged as ever. `rows`: columns `arm class empty`.
     """
-    shares = rows.groupby(["arm", "class"], sort=False)["empty"].mean()
+    shares = rows.groupby(["arm", "class"], sort=False, as_index=False)["empty"].mean()
     return {
-        (str(arm), str(name)): f"{share:.0%} of the maps of this class are empty: where the others lie says little"
-        for (arm, name), share in shares[shares > MOSTLY].items()
+        (arm, name): f"{share:.0%} of the maps of this class are empty: where the others lie says little"
+        for arm, name, share in shares.itertuples(index=False)
+        if share > MOSTLY
     }
 
 
@@ -151,7 +152,10 @@ def alignment_table(look: Look, sides: Sides) -> list[Row]:
             found += alignment_rows(of_baseline, replace(sides, greyed={}))
         elif method in PIXEL_METHODS:
             ungated = alignment_rows(some, replace(sides, greyed={}))
-            found += [one | {"reason": "; ".join(filter(None, (NOT_GATED, one["reason"])))} for one in ungated]
+            for one in ungated:
+                for key in ("reason", "diff_reason") if one["difference"] is not None else ("reason",):
+                    one[key] = "; ".join(filter(None, (NOT_GATED, one[key])))
+            found += ungated
         else:
             greyed = gate_table(look, str(method), str(layer))[1] | mostly_empty(some)
             measures = MEASURES if layer == look.layer else LAST_MEASURES

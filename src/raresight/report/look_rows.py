@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from raresight.report.words import class_name, number
+from raresight.report.words import DASH, class_name, number
 
 Entry = Mapping[str, Any]
 SCORE, ALIGNMENT, LAST = "auroc", "alignment", "alignment_last"
@@ -107,7 +107,7 @@ class Look:
         method = self.choices.get("method")
         for row in self.rows("gate"):
             here = row.get("method") in (None, method or row.get("method")) and row.get("layer") in (None, self.layer)
-            if row.get("greyed") and here:
+            if row.get("greyed") and here and not row.get("class"):
                 why = str(row.get("reason") or "its maps failed the check")
                 found.setdefault(str(row["arm"]), why)
         return found
@@ -173,13 +173,29 @@ class Look:
 
 
 def firm(row: Entry | None) -> bool:
-    """Whether enough patients stand behind the figure to be drawn as one."""
+    """Whether enough patients stand behind the arm's own figure to be drawn as one."""
     return row is not None and (row.get("status") or "ok") not in TOO_FEW
+
+
+def greyed(row: Entry | None) -> bool:
+    """Whether the figure rests on maps of the arm that failed the check, or of a class whose maps are mostly empty."""
+    return bool((row or {}).get("greyed"))
+
+
+def firm_difference(row: Entry | None) -> bool:
+    """Whether enough patients stand behind the difference to be drawn as one."""
+    return row is not None and (row.get("diff_status") or "ok") not in TOO_FEW
+
+
+def untrusted_difference(row: Entry | None) -> bool:
+    """Whether the difference rests on maps, the arm's or the baseline's, that failed the check."""
+    return row is not None and row.get("diff_status") == "not_trusted"
 
 
 def sure(row: Entry | None) -> bool:
     """Whether a difference is clear after the correction for the number of comparisons."""
-    return firm(row) and row is not None and row.get("p_adjusted") is not None and float(row["p_adjusted"]) < 0.05
+    clear = row is not None and row.get("p_adjusted") is not None and float(row["p_adjusted"]) < 0.05
+    return clear and firm_difference(row) and not untrusted_difference(row)
 
 
 def signed(value: float) -> str:
@@ -209,6 +225,21 @@ def told_difference(row: Entry | None) -> str:
     if row.get("diff_low") is not None and row.get("diff_high") is not None:
         bounds = f"{signed(row['diff_low'])} to {signed(row['diff_high'])}"
     return f"{signed(row['difference'])} ({bounds})"
+
+
+def told_patients(row: Entry | None) -> str:
+    """`22`, `22 (17 in the difference)` where that rests on fewer, or a dash."""
+    value, difference = (None if row is None else row.get(key) for key in ("n_patients", "diff_n_patients"))
+    if value is None:
+        return DASH
+    return str(value) if difference in (None, value) else f"{value} ({difference} in the difference)"
+
+
+def told_reason(row: Entry | None) -> str:
+    """What limits the figure, and after it what limits the difference where that is something else."""
+    value, difference = (str((row or {}).get(key) or "") for key in ("reason", "diff_reason"))
+    apart = f"difference: {difference}" if difference and difference != value else ""
+    return "; ".join(filter(None, (value, apart)))
 
 
 def _short(value: float) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from raresight.report.look_rows import MEASURES, Entry, Look, told_difference, told_value
+from raresight.report.look_rows import (
+    MEASURES,
+    Entry,
+    Look,
+    told_difference,
+    told_patients,
+    told_reason,
+    told_value,
+    untrusted_difference,
+)
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import DASH, class_name, p_value
 
@@ -129,7 +138,7 @@ def _table(look: Look, name: str, rows: list[Entry], file: str, total: int) -> T
     made = []
     for row in ordered[:MOST_ROWS]:
         arm = str(row.get("arm")) + (f" and {row['other']}" if row.get("other") else "")
-        why = look.greyed.get(str(row.get("arm"))) or str(row.get("reason") or "")
+        why = look.greyed.get(str(row.get("arm"))) or told_reason(row)
         value = str(row["verdict"]) if row.get("verdict") else told_value(row)
         cells = (
             metric_told(str(row.get("metric"))),
@@ -137,9 +146,9 @@ def _table(look: Look, name: str, rows: list[Entry], file: str, total: int) -> T
             arm,
             _layer(row, name),
             value,
-            DASH if row.get("difference") is None else told_difference(row),
+            _difference(row),
             p_value(row.get("p_adjusted")),
-            DASH if row.get("n_patients") is None else str(row["n_patients"]),
+            told_patients(row),
             why,
         )
         made.append(Row(cells, "wide" if row.get("greyed") or row.get("value") is None else ""))
@@ -156,6 +165,13 @@ def _table(look: Look, name: str, rows: list[Entry], file: str, total: int) -> T
         "Remark",
     )
     return table(head, made, (4, 5, 6, 7), note)
+
+
+def _difference(row: Entry) -> str:
+    """The difference; in a row that may be read, but for the baseline's maps, that it may not."""
+    if row.get("difference") is None:
+        return DASH
+    return "not to be read" if untrusted_difference(row) and not row.get("greyed") else told_difference(row)
 
 
 def _layer(row: Entry, table: str) -> str:

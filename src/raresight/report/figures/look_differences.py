@@ -5,9 +5,18 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from raresight.report.figures.look_style import greyed_caption
+from raresight.report.figures.look_style import greyed_caption, greyed_classes_caption
 from raresight.report.figures.style import CYCLE, FAINT, GREEN, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
-from raresight.report.look_rows import ALIGNMENT, LAST, Look, firm, signed, sure, told_difference
+from raresight.report.look_rows import (
+    ALIGNMENT,
+    LAST,
+    Look,
+    firm_difference,
+    signed,
+    sure,
+    told_difference,
+    untrusted_difference,
+)
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import class_name, listing, p_value
 
@@ -59,7 +68,7 @@ def look_differences(look: Look) -> Figure | Absent:
         "all comparisons of the study are counted (Holm's correction); hollow: not; a cross: too few patients for an "
         "interval." + (f" {left_out} commoner classes stand in the table." if left_out else "")
     )
-    caption += _where(look, shown) + greyed_caption(look)
+    caption += _where(look, shown) + greyed_caption(look) + greyed_classes_caption(look, ALIGNMENT)
     caption += _grey_at_last(look, names)
     return Figure(svg, "Differences in score and look from the baseline. " + caption, caption, numbers(look, shown))
 
@@ -94,6 +103,8 @@ def _grey_at_last(look: Look, names: list[str]) -> str:
 
 def _grey(look: Look, metric: str, arm: str, class_: str) -> bool:
     """Whether maps that the difference rests on failed the check: the arm's or the baseline's."""
+    if untrusted_difference(look.find("verdict", metric, arm, class_)):
+        return True
     return any(one in look.greyed or _failed(look, metric, one, class_) for one in (arm, look.baseline))
 
 
@@ -122,7 +133,7 @@ def _column(axes: Axes, look: Look, metric: str, lines: list[tuple[str, str]]) -
             axes.barh(y, 2 * float(spread), left=-float(spread), height=1.0, color=YARDSTICK, lw=0, zorder=0.5)
         clear, grey = sure(row), _grey(look, metric, arm, name)
         colour = FAINT if grey else (GREEN if value > 0 else CYCLE[0]) if clear else SOFT
-        if not firm(row):
+        if not firm_difference(row):
             axes.plot([value], [y], "x", ms=3.6, mew=0.9, color=FAINT if grey else SOFT, zorder=3)
             reach = max(reach, abs(value))
             continue
@@ -160,8 +171,8 @@ def numbers(look: Look, shown: list[str]) -> Table:
                 if row is None:
                     continue
                 spread = row.get("spread")
-                n = row.get("n_patients")
-                why = look.greyed.get(arm) or str(row.get("reason") or "")
+                n = row.get("diff_n_patients")
+                why = look.greyed.get(arm) or str(row.get("diff_reason") or "")
                 yardstick = "–" if spread is None else signed(float(spread))[1:]
                 p = p_value(row.get("p_adjusted"))
                 patients = "–" if n is None else str(n)
@@ -175,7 +186,8 @@ def numbers(look: Look, shown: list[str]) -> Table:
                     patients,
                     why,
                 )
-                mark = "wide" if _grey(look, metric, arm, name) or not firm(row) else "strong" if sure(row) else ""
+                weak = _grey(look, metric, arm, name) or not firm_difference(row)
+                mark = "wide" if weak else "strong" if sure(row) else ""
                 rows.append(Row(cells, mark))
     head = ("Class", "Arm", "Measure", "Difference", "p after Holm", "Spread of seeds", "Patients", "Remark")
     return table(head, rows, (3, 4, 5, 6), NOTE)

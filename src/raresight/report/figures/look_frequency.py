@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from raresight.report.figures.look_style import arm_look, greyed_caption
 from raresight.report.figures.style import FAINT, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
-from raresight.report.look_rows import ALIGNMENT, Look, firm, told_value
+from raresight.report.look_rows import ALIGNMENT, Look, firm, greyed, told_value
 from raresight.report.tables import Row, Table, table
 
 PANELS = (
@@ -43,7 +43,7 @@ def frequency(look: Look) -> Figure | Absent:
     caption = (
         "Flat is fair: a line that rises means that rare classes get less of it than common ones. "
         "Beside each line its slope on the logarithm of training images, with the 95% interval where there is one. "
-        "Hollow marks: too few patients."
+        "Hollow marks: too few patients, or maps that must not be read."
     )
     caption += greyed_caption(look)
     return Figure(svg, "Lines over the frequency of classes, one an arm. " + caption, caption, numbers(look))
@@ -55,7 +55,7 @@ def _points(look: Look, arm: str, source: str, metric: str) -> list[tuple[int, f
     for name in look.classes:
         row = look.find(source, metric, arm, name)
         if row is not None and row.get("value") is not None and look.count(name) > 0:
-            found.append((look.count(name), float(row["value"]), firm(row)))
+            found.append((look.count(name), float(row["value"]), firm(row) and not greyed(row)))
     lengths = [value for _, value, _ in found if value > 0]
     if metric not in SLOPES or len(lengths) < len(found) or not found:
         return found if metric not in SLOPES else []

@@ -12,13 +12,27 @@ from raresight.report.figures.look_style import (
     apart,
     arm_title,
     greyed_caption,
+    greyed_classes_caption,
     rarity_colour,
     rarity_norm,
     rarity_scale,
     wrapped,
 )
 from raresight.report.figures.style import FAINT, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
-from raresight.report.look_rows import ALIGNMENT, SCORE, Look, firm, sure, told_difference, told_value
+from raresight.report.look_rows import (
+    ALIGNMENT,
+    SCORE,
+    Look,
+    firm,
+    firm_difference,
+    greyed,
+    sure,
+    told_difference,
+    told_patients,
+    told_reason,
+    told_value,
+    untrusted_difference,
+)
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import class_name, many
 
@@ -65,7 +79,11 @@ def score_and_alignment(look: Look) -> Figure | Absent:
     )
     if look.last_layer:
         caption += f" Look here is of the maps of {look.layer}; that of {look.last_layer} stands in the next figure."
-    caption += greyed_caption(look)
+    if any(_alone(look, arm, name) for arm in look.others for name in places[arm]):
+        caption += (
+            f" A dot without an arrow: maps of {look.baseline} that failed the check leave no difference to show."
+        )
+    caption += greyed_caption(look) + greyed_classes_caption(look, ALIGNMENT)
     return Figure(svg, "Arrows of score against alignment for every arm and class. " + caption, caption, numbers(look))
 
 
@@ -76,6 +94,12 @@ def _places(look: Look, arm: str) -> dict[str, Place]:
         if x is not None and y is not None:
             found[name] = (x, y)
     return found
+
+
+def _alone(look: Look, arm: str, class_: str) -> bool:
+    """Whether the arm's own maps may be read, but those of the baseline failed, so that there is no difference."""
+    row = look.find("verdict", ALIGNMENT, arm, class_)
+    return untrusted_difference(row) and not greyed(row) and arm not in look.greyed
 
 
 def _limits(axes: Axes, everything: Sequence[Place]) -> None:
@@ -95,15 +119,17 @@ def _limits(axes: Axes, everything: Sequence[Place]) -> None:
 
 
 def _arrows(axes: Axes, look: Look, arm: str, places: dict[str, dict[str, Place]]) -> None:
-    grey = arm in look.greyed
     heads: list[tuple[int, Place, Place, str]] = []
     for i, name in look.numbered():
         end, start = places[arm].get(name), places[look.baseline].get(name)
         if end is None:
             continue
         rows = [look.find("verdict", metric, arm, name) for metric in (SCORE, ALIGNMENT)]
+        grey = arm in look.greyed or greyed(rows[1])
         colour = FAINT if grey else rarity_colour(look, name)
-        if not all(firm(row) for row in rows):
+        if _alone(look, arm, name):
+            start = None
+        if not all(firm(row) and (start is None or firm_difference(row)) for row in rows):
             axes.plot(*end, "x", ms=4.5, mew=1.0, color=FAINT if grey else SOFT, zorder=3)
         elif start is None or arm == look.baseline:
             axes.plot(*end, "o", ms=5, color=colour, zorder=3)
@@ -172,14 +198,14 @@ def numbers(look: Look) -> Table:
         for arm in look.arms:
             score, seen = (look.find("verdict", metric, arm, name) for metric in (SCORE, ALIGNMENT))
             differ = ["baseline"] * 2 if arm == look.baseline else [told_difference(score), told_difference(seen)]
-            mark = "wide" if arm in look.greyed or not firm(seen) else "strong" if sure(score) or sure(seen) else ""
-            why = str((seen or {}).get("reason") or "")
-            patients = (seen or {}).get("n_patients")
+            grey = arm in look.greyed or greyed(seen)
+            mark = "wide" if grey or not firm(seen) else "strong" if sure(score) or sure(seen) else ""
+            if _alone(look, arm, name):
+                differ[1] = "not to be read"
             rows.append(
                 Row(
                     (class_name(name), arm, told_value(score), differ[0], told_value(seen), differ[1],
-                     "–" if patients is None else str(patients),
-                     look.greyed.get(arm, why)),
+                     told_patients(seen), look.greyed.get(arm) or told_reason(seen)),
                     mark,
                 )
             )  # fmt: skip

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, to_hex
 
 from raresight.report.figures.style import CYCLE, FAINT, INK, MARKERS, SOFT, Absent, Figure
-from raresight.report.look_rows import Look
+from raresight.report.look_rows import Look, greyed
+from raresight.report.words import class_name, listing
 
 AROUND = 0.75  # of a label's room: how near it may come to a mark, which is smaller than another label
 DARKEST, PALEST = 0.0, 0.82  # of cividis: what is paler cannot be seen on white
@@ -59,6 +60,17 @@ def greyed_caption(look: Look, arms: Sequence[str] = ()) -> str:
         return ""
     told = "; ".join(f"{name} ({look.greyed[name]})" for name in names)
     return f" Grey: maps that failed the check and must not be read, {told}."
+
+
+def greyed_classes_caption(look: Look, metric: str) -> str:
+    """A sentence for the caption where an arm's maps of single classes are not trusted; empty else."""
+    found: dict[str, list[str]] = {}
+    for name in look.classes:
+        for arm in look.arms:
+            if arm not in look.greyed and greyed(look.find("verdict", metric, arm, name)):
+                found.setdefault(arm, []).append(class_name(name))
+    told = "; ".join(f"{arm}: {listing(names)}" for arm, names in found.items())
+    return f" Grey in single classes, because most maps of the class are empty: {told}." if told else ""
 
 
 def apart(
