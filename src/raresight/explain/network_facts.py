@@ -26,16 +26,16 @@ from raresight.explain.tables import Row, fact_rows, row
 if TYPE_CHECKING:
     from raresight.explain.look import Look, Looked
 
-VERSION = 3  # of the geometry: 2 counted a probe's negatives as patients with the finding
+VERSION = 4  # of the geometry: 3 fitted lengths of features themselves, not their logarithm
 BETWEEN = 2  # of the likeness of networks: 1 knew that of the features behind the head alone
 MOST_IMAGES = 500  # on which similarities of networks are computed, one of each patient
 MOST_OF_CLASS = 200
 MOST_MAPS = 20  # of a class, whose likeness between networks is told
-SLOPES = {"log_row_norm": "head_norm_slope", "feature_norm": "feature_norm_slope", "bias": "bias_slope"}
+SLOPES = {"log_row_norm": "head_norm_slope", "log_feature_norm": "feature_norm_slope", "bias": "bias_slope"}
 SATURATES = "tail_saturates_at"
 BY_CHANCE = {"metric": "unit_match_by_chance"}
 OF_TRAINING = "images are those of training"
-POINTS = {"log_row_norm": "head_norm", "feature_norm": "feature_norm"}
+POINTS = {"log_row_norm": "head_norm", "log_feature_norm": "feature_norm"}
 COLLAPSE = {"minority_rows": "minority_collapse"}
 BESIDE_CHANCE = ("nc1", "nc2_norms", "nc2_angles", "minority_means")  # noise in many dimensions looks collapsed too
 
@@ -65,7 +65,7 @@ def geometry_facts(look: Look, one: Looked) -> list[dict[str, Any]]:
     if counts.any():
         have: dict[str, list[dict[str, Any]]] = {
             "log_row_norm": [{"n_images": int(n), "remark": OF_TRAINING} for n in counts],
-            "feature_norm": [
+            "log_feature_norm": [
                 {"n_images": int(n), "n_patients": int(who)}
                 for n, who in zip((probe.labels == 1).sum(axis=0), probe.n_positive_patients, strict=True)
             ],
@@ -74,9 +74,7 @@ def geometry_facts(look: Look, one: Looked) -> list[dict[str, Any]]:
             said.append({"metric": SLOPES[name], "value": line.value, "reason": line.reason})
             if name in POINTS:
                 said += [
-                    {"metric": POINTS[name], "class": probe.classes[k]}
-                    | have[name][k]
-                    | {"value": float(np.exp(y) if name == "log_row_norm" else y)}
+                    {"metric": POINTS[name], "class": probe.classes[k]} | have[name][k] | {"value": float(np.exp(y))}
                     for k, y in enumerate(line.points[:, 1])
                     if np.isfinite(y)
                 ]

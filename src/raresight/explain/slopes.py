@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from raresight.explain.measured import listed
 
 FEWEST = 4  # two classes are spent on the line, and an interval from one left over spans 25 standard errors
-FIGURES = ("log_row_norm", "feature_norm", "bias")
+FIGURES = ("log_row_norm", "log_feature_norm", "bias")
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,18 @@ def slopes(
     counts: np.ndarray,
     head: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, Slope]:
-    """`slope` of three numbers a class: log‖w_k‖, mean ‖h‖ of images with the finding, and the bias b_k.
+    """`slope` of three numbers a class: log‖w_k‖, the log of the mean ‖h‖ of images with the finding, and the bias b_k.
 
     A head that follows frequency (positive slopes of rows and bias) says common classes by default; a slope of 0 is
-    what decoupled training aims at. A slope of feature norms tells that the layers below differ as well.
+    what decoupled training aims at. A slope of feature lengths tells that the layers below differ as well. Both lengths
+    go by their logarithm: features of two networks can differ in scale, and a factor moves no slope of logarithms.
 
     Shapes: `features` `(N, F)`, `labels` `(N, K)` of 0, 1 or NaN, `counts` `(K,)` training images, `head` the rows
-    `(K, F)` and biases `(K,)`, or None. Keys: `log_row_norm` (an exponent: ‖w_k‖ ∝ n_k^β), `feature_norm` (units of
-    features), `bias` (logits); the latter two for each e-fold of the count.
-    Absent class: one without positives in the probe has no feature norm and is left out of that line alone; a row of
-    zeros has no logarithm. Without a head, the two lines of the head are None with that reason.
+    `(K, F)` and biases `(K,)`, or None. Keys: `log_row_norm` and `log_feature_norm` are exponents (‖w_k‖ ∝ n_k^β: 0.1
+    makes 10.5% longer where images are e times as many), `bias` is in logits for each e-fold of the count.
+    Absent class: one without positives in the probe has no feature length and is left out of that line alone; a row of
+    zeros, and features that are all 0, have no logarithm. Without a head, the two lines of the head are None with that
+    reason.
     Source: Kang et al. 2020 (row norms and frequency); the interval is ours.
     """
     n_classes = labels.shape[1]
@@ -92,16 +94,21 @@ def slopes(
     positive = labels == 1
     mean_length = np.full(n_classes, np.nan)
     np.divide(positive.T.astype(np.float64) @ length, positive.sum(axis=0), out=mean_length, where=positive.any(axis=0))
-    found = {"feature_norm": slope(mean_length, counts)}
+    found = {"log_feature_norm": slope(_log(mean_length), counts)}
     if head is None:
         nothing = np.full((n_classes, 2), np.nan)
         none = _none("no linear head was given", 0, nothing, "")
         return {"log_row_norm": none, **found, "bias": none}
     rows, bias = (np.asarray(part, dtype=np.float64) for part in head)
     norm = np.sqrt(np.square(rows).sum(axis=1))
-    log_norm = np.full(n_classes, np.nan)
-    np.log(norm, out=log_norm, where=norm > 0)
-    return {"log_row_norm": slope(log_norm, counts), **found, "bias": slope(bias, counts)}
+    return {"log_row_norm": slope(_log(norm), counts), **found, "bias": slope(bias, counts)}
+
+
+def _log(length: np.ndarray) -> np.ndarray:
+    """NaN where there is no length, or one of 0."""
+    found = np.full(len(length), np.nan)
+    np.log(length, out=found, where=length > 0)
+    return found
 
 
 def _none(reason: str, n: int, points: np.ndarray, note: str) -> Slope:

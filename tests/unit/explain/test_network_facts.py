@@ -30,12 +30,12 @@ def network(arm: str, seed: int, **seen: Any) -> Any:
 
 
 def planted(arm: str, seed: int, labels: np.ndarray, *, row: float, length: float) -> Any:
-    """Head rows of length n^row, biases of 0.3 log n, and features of length 50 + length x log n; two layers."""
+    """Head rows of length n^row, biases of 0.3 log n, and features of length 50 n^length; two layers."""
     rng = np.random.default_rng(seed)
     of = labels.argmax(axis=1)
     direction = rng.normal(size=(len(labels), 8))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    features = direction * (50 + length * np.log(N[of]))[:, None]
+    features = direction * (50 * N[of] ** length)[:, None]
     head = (np.eye(6, 8) * N[:, None] ** row, 0.3 * np.log(N))
     noise = rng.normal(size=(len(labels), 12))
     pooled = {"shallow": noise, "deep": 6 * labels @ rng.normal(size=(6, 12)) + noise}
@@ -74,18 +74,18 @@ def geometry() -> list[dict[str, Any]]:
     """The baseline's head follows frequency by the root and its features shrink; the other arm's the other way round.
     Seeds of an arm differ by 0.02 in the exponent."""
     labels = labels_of()
-    base = [planted("base", s, labels, row=0.5 + 0.02 * s, length=-2.0) for s in (0, 1)]
-    other = [planted("flat", s, labels, row=-0.1 + 0.02 * s, length=1.0) for s in (0, 1)]
+    base = [planted("base", s, labels, row=0.5 + 0.02 * s, length=-0.2) for s in (0, 1)]
+    other = [planted("flat", s, labels, row=-0.1 + 0.02 * s, length=0.1) for s in (0, 1)]
     return t4(look_at(*base, *other))
 
 
 def test_slopes_are_those_that_were_planted(geometry: list[dict[str, Any]]) -> None:
-    for arm, head, feature in (("base", 0.51, -2.0), ("flat", -0.09, 1.0)):
+    for arm, head, feature in (("base", 0.51, -0.2), ("flat", -0.09, 0.1)):
         assert row_of(geometry, "head_norm_slope", arm=arm)["value"] == pytest.approx(head)
         assert row_of(geometry, "feature_norm_slope", arm=arm)["value"] == pytest.approx(feature)
         assert row_of(geometry, "bias_slope", arm=arm)["value"] == pytest.approx(0.3)
     assert row_of(geometry, "head_norm_slope", arm="flat")["difference"] == pytest.approx(-0.6)
-    assert row_of(geometry, "feature_norm_slope", arm="flat")["difference"] == pytest.approx(3.0)
+    assert row_of(geometry, "feature_norm_slope", arm="flat")["difference"] == pytest.approx(0.3)
 
 
 def test_lengths_stand_beside_what_they_rest_on(geometry: list[dict[str, Any]]) -> None:
@@ -94,7 +94,7 @@ def test_lengths_stand_beside_what_they_rest_on(geometry: list[dict[str, Any]]) 
         assert head["value"] == pytest.approx((n**-0.1 + n**-0.08) / 2)
         assert (head["n_images"], head["n_patients"]) == (n, None) and "those of training" in head["reason"]
         feature = row_of(geometry, "feature_norm", arm="flat", **{"class": name})
-        assert feature["value"] == pytest.approx(50 + np.log(n))
+        assert feature["value"] == pytest.approx(50 * n**0.1)
         assert (feature["n_images"], feature["n_patients"]) == (60, 30)
         assert feature["band"] == {10: "tail", 40: "tail", 100: "middle", 400: "middle"}.get(n, "head")
     shuffled = row_of(geometry, "nc1_by_chance", arm="base")

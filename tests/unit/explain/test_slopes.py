@@ -46,12 +46,13 @@ def test_rows_features_and_bias_that_follow_frequency() -> None:
     of = np.repeat(np.arange(7), 4)
     labels = (of[:, None] == np.arange(7)).astype(float)
     labels[0, 3] = np.nan
-    length = 5 - 0.5 * np.log(COUNTS)[of] + np.tile([-0.1, 0.1, 0.2, -0.2], 7)
+    length = 5 * COUNTS[of] ** -0.5 * np.tile([0.9, 1.1, 1.2, 0.8], 7)
     features = length[:, None] * np.array([[-0.8, 0.6]])
     found = slopes(features, labels, COUNTS, (rows, 2 - 0.7 * np.log(COUNTS)))
     assert tuple(found) == FIGURES
     assert found["log_row_norm"].value == pytest.approx(0.4)
-    assert found["feature_norm"].value == pytest.approx(-0.5)
+    assert found["log_feature_norm"].value == pytest.approx(-0.5)
+    assert found["log_feature_norm"].intercept == pytest.approx(np.log(5))
     assert found["bias"].value == pytest.approx(-0.7) and found["bias"].intercept == pytest.approx(2)
     assert found["bias"].se == pytest.approx(0, abs=1e-9)
 
@@ -59,8 +60,27 @@ def test_rows_features_and_bias_that_follow_frequency() -> None:
 def test_an_image_with_two_findings_counts_for_both() -> None:
     labels = np.array([[1.0, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     features = np.array([[3.0, 4], [0, 1], [2, 0], [0, 3]])
-    points = slopes(features, labels, COUNTS[:4], None)["feature_norm"].points
-    assert points[:, 1].tolist() == [3.0, 1.0, 2.0, 3.0]
+    points = slopes(features, labels, COUNTS[:4], None)["log_feature_norm"].points
+    assert np.exp(points[:, 1]) == pytest.approx([3.0, 1.0, 2.0, 3.0])
+
+
+def test_a_tenth_is_10_and_a_half_percent_longer_where_images_are_e_times_as_many() -> None:
+    """Lengths 1.105^0, ^1, ^2, ^3 over counts 1, e, e², e³, by hand; a common factor, or a head, changes nothing."""
+    counts, labels = np.exp([0.0, 1, 2, 3]), np.eye(4)
+    features = np.array([[1.0, 0], [0, 1.10517], [-1.22140, 0], [0, 1.34986]])
+    for factor in (1.0, 1000.0):
+        found = slopes(factor * features, labels, counts, (features, np.zeros(4)))
+        for name in ("log_feature_norm", "log_row_norm"):
+            assert found[name].value == pytest.approx(0.1, abs=1e-5)
+    shrinking = slopes(features[::-1], labels, counts, None)["log_feature_norm"]
+    assert shrinking.value == pytest.approx(-0.1, abs=1e-5)
+
+
+def test_features_that_are_all_0_have_no_logarithm() -> None:
+    features = np.eye(7)
+    features[3] = 0
+    found = slopes(features, np.eye(7), COUNTS, None)["log_feature_norm"]
+    assert found.n_classes == 6 and "class 3" in found.note and found.value == pytest.approx(0)
 
 
 def test_absent_classes_are_left_out_of_their_line_alone() -> None:
@@ -69,8 +89,8 @@ def test_absent_classes_are_left_out_of_their_line_alone() -> None:
     rows = np.ones((7, 2))
     rows[2] = 0
     found = slopes(np.ones((18, 2)), labels, COUNTS, (rows, np.zeros(7)))
-    assert found["feature_norm"].n_classes == 6 and "class 6" in found["feature_norm"].note
-    assert np.isnan(found["feature_norm"].points[6]).all()
+    assert found["log_feature_norm"].n_classes == 6 and "class 6" in found["log_feature_norm"].note
+    assert np.isnan(found["log_feature_norm"].points[6]).all()
     assert found["log_row_norm"].n_classes == 6 and "class 2" in found["log_row_norm"].note
     assert found["bias"].n_classes == 7 and found["bias"].note == ""
     untrained = slope(np.arange(7.0), np.append(COUNTS[:6], 0))
@@ -88,4 +108,4 @@ def test_equal_counts_and_no_head_are_said() -> None:
     assert "same number" in slope(np.arange(5.0), np.full(5, 70)).reason
     found = slopes(np.ones((7, 2)), np.eye(7), COUNTS, None)
     assert "no linear head" in found["bias"].reason and "no linear head" in found["log_row_norm"].reason
-    assert found["feature_norm"].value == pytest.approx(0)
+    assert found["log_feature_norm"].value == pytest.approx(0)
