@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raresight.core.errors import ConfigError
 from raresight.core.task import Task
 from raresight.explain.layers import Layer, can_replay, linear_head, logits_of, spatial_layers, undisturbed
-from raresight.explain.split_head import SplitError, split
+from raresight.explain.split_head import SplitError, _close, _otherwise, split
 from raresight.models.backbones import build
 
 
@@ -326,3 +326,17 @@ def test_a_network_that_throws_dice_cannot_be_replayed() -> None:
 def test_an_unknown_layer_is_refused_with_the_nearest_name() -> None:
     with undisturbed(Small()) as model, pytest.raises(ConfigError, match=r"RS-R49(?s:.*)did you mean 'relu'"):
         split(model, torch.rand(2, 1, 16, 16), ["rellu"])
+
+
+def test_logits_agree_to_a_ten_thousandth_of_the_largest() -> None:
+    plain = torch.tensor([[0.0, -100.0, float("nan")]])
+    assert _close(plain + 0.009, plain) and not _close(plain + 0.011, plain)
+    assert not _close(torch.tensor([0.0, 0.01 + 2e-6]), torch.tensor([0.0, 0.01]))
+    assert not _close(plain.nan_to_num(), plain)
+
+
+def test_other_activations_fill_the_range_of_those_there_were_in_every_other_channel() -> None:
+    for given, largest in ((torch.tensor([0.0, -4.0]), 4.0), (torch.zeros(2), 1.0)):
+        noise = _otherwise(given.repeat(3, 500)[:, :, None])
+        assert (noise[:, ::2] == 0).all() and (noise[:, 1::2] >= 0).all()
+        assert 0.95 * largest < float(noise.max()) <= largest
