@@ -418,6 +418,7 @@ class Look:
             last=self.choices["last_layer"],
             method=self.methods[0],
             second=next(iter(self.methods[1:]), None),
+            greyed=self.greyed,
         )
         return {
             "verdict": joined,

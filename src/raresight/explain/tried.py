@@ -66,8 +66,8 @@ def gates(
     layers = list(dict.fromkeys(layers))
 
     def make() -> dict[str, dict[str, dict[str, Any]]]:
-        maps = seen.maps[layers[0], methods[0]]
-        speaks = np.asarray(maps).reshape(*maps.shape[:2], -1).any(axis=2)
+        maps = np.asarray(seen.maps[layers[0], methods[0]])
+        speaks = np.any(maps.reshape(*maps.shape[:2], -1), axis=2)
         rows, labels = judged(
             probe, GATE_IMAGES, "gate", among=speaks if (speaks & (probe.labels == 1)).any() else None
         )

@@ -30,7 +30,8 @@ such flag is at most alpha, Holm's familywise rate over the look family, whateve
 could: its reason carries the interval of both differences, and the reader judges whether that is near enough.
 
 An arm whose maps at the chosen layer fail the gate (or any arm, where the baseline's fail) gets no flag: `maps not
-trusted`, and its rows are in no look family. Where those at the last layer alone fail, their alignment is left out.
+trusted`, and its rows are in no look family. Where those at the last layer alone fail, or those of one class are mostly
+empty, that alignment is left out.
 
 Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65.
 """
@@ -78,18 +79,19 @@ def verdict(
     rows: Mapping[str, Row],
     *,
     alpha: float = ALPHA,
-    baseline_greyed: bool = False,
+    untrusted: str = "",
     second: Mapping[str, Second] = MappingProxyType({}),
 ) -> tuple[str | None, str]:
     """The flag of one class and arm, and the reason in words; see the head of this file for the rule.
 
     `rows`: metric (`auroc`, `auprc`, `alignment`, `alignment_last`, `detectors`, `d_prime`; any may be missing) -> its
-    row with `difference diff_low diff_high p p_adjusted n_patients n_seeds greyed`, adjusted; an `alignment_last` that
-    is greyed, or whose baseline is, comes without `p`. None for maps not trusted.
+    row with `difference diff_low diff_high p p_adjusted diff_n_seeds diff_reason`, adjusted; an
+    alignment that is not trusted comes without `p`. `untrusted`: whose maps did not pass the gate at the chosen layer
+    (`arm`, `baseline`), empty where both did; the flag is None then.
     `second`: metric (`alignment`, `alignment_last`) -> what another kind of map says of it.
     """
-    if baseline_greyed or any(one["greyed"] for metric, one in rows.items() if metric != LAST):
-        return None, f"{NOT_TRUSTED}: the {'baseline' if baseline_greyed else 'arm'} did not pass the gate (T5)"
+    if untrusted:
+        return None, f"{NOT_TRUSTED}: the {untrusted} did not pass the check with random weights (T5)"
     scores = {name: rows[name] for name in SCORES if name in rows and rows[name]["p"] is not None}
     looks = {name: rows[name] for name in LOOKS if name in rows and rows[name]["p"] is not None}
     missing = [name for name in LOOKS if name not in looks and (name in rows or name != LAST)]
@@ -106,7 +108,10 @@ def verdict(
             told.append(f"{LOOKS[name]}: {by_whom}" if LAST in looks else by_whom)
     by_whom = "; ".join(told)
     flag, why = _flag(list(scores.values()), shown, alpha)
-    said = f"{why}: {_words(SCORES, rows)}; {'shown: ' if shown else ''}{_words(LOOKS, shown) or _words(BESIDE, rows)}"
+    beside = {name: one for name, one in rows.items() if name in looks or name not in LOOKS}
+    said = (
+        f"{why}: {_words(SCORES, rows)}; {'shown: ' if shown else ''}{_words(LOOKS, shown) or _words(BESIDE, beside)}"
+    )
     return flag, said + (f"; {by_whom}" if by_whom else "") + (f"; not looked at: {unseen}" if unseen else "")
 
 
@@ -121,7 +126,7 @@ def _confirmed(first: Row | None, second: Second | None, alpha: float) -> tuple[
     if not _shown(first, alpha):
         return True, ""
     if theirs is None or theirs["difference"] is None or not second.trusted:
-        why = f"{other} {'was not measured' if second.trusted else 'did not pass the gate (T5)'}"
+        why = f"{other} {'was not measured' if second.trusted else 'did not pass the check (T5)'}"
         return False, f"{why}, so no second kind of map confirms the difference of alignment by {one}"
     numbers = f"{one} {_difference(first)}, {other} {_difference(theirs)}"
     against = first["difference"] * theirs["difference"] < 0
@@ -166,8 +171,8 @@ def _cannot_tell(
     rows: Mapping[str, Row], scores: Mapping[str, Row], looks: Mapping[str, Row], unseen: str
 ) -> str | None:
     if not scores:
-        return next((rows[name]["reason"] for name in SCORES if name in rows), "") or "no score can be compared"
-    seeds = min(one["n_seeds"] or 1 for one in (*scores.values(), *looks.values()))
+        return next((rows[name]["diff_reason"] for name in SCORES if name in rows), "") or "no score can be compared"
+    seeds = min(one["diff_n_seeds"] or 1 for one in (*scores.values(), *looks.values()))
     if seeds < FEWEST_SEEDS:
         many = "one seed" if seeds == 1 else f"{seeds} seeds"
         return f"{many} an arm, fewer than {FEWEST_SEEDS}: a different look may be a seed's luck"
@@ -181,7 +186,7 @@ def chance_verdict(one: Row, *, alpha: float = ALPHA) -> tuple[str, str]:
     (`p_adjusted` of this row).
     """
     if one["greyed"]:
-        return NOT_TRUSTED, f"{NOT_TRUSTED}: the gate (T5) was not passed"
+        return NOT_TRUSTED, one["reason"]
     if one["value"] is None or one["p_adjusted"] is None:
         return TOO_FEW, one["reason"]
     above = one["value"] > 0 and one["p_adjusted"] <= alpha
@@ -193,7 +198,7 @@ def _shown(one: Row, alpha: float) -> bool:
 
 
 def _why(one: Row | None) -> str:
-    return "" if one is None or not one["reason"] else f" ({one['reason']})"
+    return "" if one is None or not one["diff_reason"] else f" ({one['diff_reason']})"
 
 
 def _words(names: Mapping[str, str], rows: Mapping[str, Row]) -> str:

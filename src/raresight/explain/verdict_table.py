@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from raresight.explain.tables import Row, adjust, row
-from raresight.explain.verdict import ALPHA, LAST, LOOKS, SCORES, TOO_FEW, Second, chance_verdict, verdict
-
-UNTRUSTED_LAST = "maps there did not pass the gate (T5)"
+from raresight.explain.tables import KEYS, NOT_TRUSTED, Row, adjust, row
+from raresight.explain.verdict import (
+    ALIGNMENTS,
+    ALPHA,
+    LAST,
+    LOOKS,
+    SCORES,
+    TOO_FEW,
+    Second,
+    chance_verdict,
+    verdict,
+)
 
 
 def verdict_rows(
@@ -21,6 +29,7 @@ def verdict_rows(
     last: str | None = None,
     method: str | None = None,
     second: str | None = None,
+    greyed: Collection[str] = (),
     alpha: float = ALPHA,
 ) -> list[Row]:
     """T1: per class and arm the differences of `auroc auprc alignment alignment_last detectors d_prime`, and verdicts.
@@ -31,15 +40,17 @@ def verdict_rows(
     `layer`, or of all layers where none is named). Each row is there for the baseline too, without a difference. Then
     per class and arm: `verdict` (not for the baseline), `beyond_chance` and `beyond_prior`, whose `verdict` says what
     `chance_verdict` finds. Families: `score`, `look`, `chance`, `prior`; rows of all classes together (`class` None)
-    count in none, those of greyed arms in `score` alone. `second`: the kind of map, also in
-    `alignment`, that has to show the same; None where one alone was measured.
+    count in none, those of `greyed` arms in `score` alone. `second`: the kind of map, also in `alignment`, that has to
+    show the same; None where one alone was measured. `greyed`: arms whose maps at the chosen layer did not pass the
+    gate. Where the maps of one class are not trusted, or those at the last layer, that alignment alone is not looked
+    at.
     """
     places = {"alignment": layer} | ({} if last is None or last == layer else {LAST: last})
     corrected = f"{measure}_corrected"
     picked = _renamed(scores) + _renamed(_at(detectors, "detectors", layer, None))
     for metric, place in places.items():
         picked += _renamed(_at(alignment, corrected, place, method), metric)
-    baseline_greyed = _settle_families(picked)
+    _settle_families(picked, greyed)
     _adjust_all(picked)
     others = {metric: _seconds(_at(alignment, corrected, place, second), second) for metric, place in places.items()}
     flags = []
@@ -47,15 +58,16 @@ def verdict_rows(
         theirs = {metric: of[name, arm] for metric, of in others.items() if (name, arm) in of}
         if second is not None:
             theirs = {metric: Second(second, None) for metric in places} | theirs
-        flag, reason = verdict(rows, alpha=alpha, baseline_greyed=baseline_greyed, second=theirs)
         first = next(iter(rows.values()))
-        fewest = [one["n_patients"] for one in rows.values() if one["n_patients"] is not None]
+        whose = [side for side, one in (("baseline", first["baseline"]), ("arm", arm)) if one in greyed]
+        flag, reason = verdict(rows, alpha=alpha, untrusted=" and the ".join(whose), second=theirs)
+        fewest = [one["diff_n_patients"] for one in rows.values() if one["diff_n_patients"] is not None]
         flags.append(
             row(
                 table="verdict", arm=arm, baseline=first["baseline"], metric="verdict", band=first["band"],
-                layer=layer, method=method, verdict=flag, reason=reason, greyed=first["greyed"],
-                n_patients=min(fewest, default=None), n_seeds=first["n_seeds"],
-                status="not_trusted" if flag is None else "few" if flag == TOO_FEW else "ok", **{"class": name},
+                layer=layer, method=method, verdict=flag, reason=reason, greyed=arm in greyed,
+                n_patients=min(fewest, default=None), n_seeds=first["diff_n_seeds"],
+                status=NOT_TRUSTED if flag is None else "few" if flag == TOO_FEW else "ok", **{"class": name},
             )
         )  # fmt: skip
     said = picked + flags
@@ -64,28 +76,27 @@ def verdict_rows(
     return said
 
 
-def _settle_families(rows: Sequence[Row]) -> bool:
-    """Say of each row which family its p is in; returns whether no map of the baseline's can be trusted."""
-    at_last = [one for one in rows if one["metric"] == LAST]
-    elsewhere = [one for one in rows if one["metric"] != LAST]
-    distrusted, distrusted_last = _distrusted(elsewhere), _distrusted(at_last)
-    for one in at_last:
-        if one["arm"] in distrusted_last:
-            one.update(p=None, reason=UNTRUSTED_LAST)
+def _settle_families(rows: Sequence[Row], greyed: Collection[str]) -> None:
+    """Say of each row which family its p is in; alignment that is not trusted on either side has no p."""
     for one in rows:
         compared = one["class"] is not None and one["arm"] != one["baseline"]
-        looked = compared and one["metric"] in LOOKS and one["arm"] not in distrusted
+        looked = compared and one["metric"] in LOOKS and not {one["arm"], one["baseline"]} & set(greyed)
         one["family"] = "score" if compared and one["metric"] in SCORES else "look" if looked else ""
         one["p_adjusted"] = None
-    return any(one["greyed"] and one["arm"] == one["baseline"] for one in elsewhere)
+        if one["metric"] in ALIGNMENTS and not _trusted(one):
+            one["p"] = None
+
+
+def _trusted(one: Row) -> bool:
+    """Whether the maps that a row of alignment rests on are, the baseline's too where it has a difference."""
+    return not one["greyed"] and one["diff_status"] != NOT_TRUSTED
 
 
 def _seconds(rows: Sequence[Row], method: str | None) -> dict[tuple[str, str], Second]:
     """What the second kind of map says at one layer: (class, arm) -> its row, and whether it can be trusted."""
     if method is None:
         return {}
-    distrusted = _distrusted(rows)
-    return {(one["class"], one["arm"]): Second(method, one, one["arm"] not in distrusted) for one in rows}
+    return {(one["class"], one["arm"]): Second(method, one, _trusted(one)) for one in rows}
 
 
 def _by_class_and_arm(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Row]]:
@@ -97,19 +108,15 @@ def _by_class_and_arm(rows: Iterable[Row]) -> dict[tuple[str, str], dict[str, Ro
     return found
 
 
-def _distrusted(rows: Sequence[Row]) -> set[str]:
-    """The arms of these rows whose maps are not trusted: all of them where the baseline's are not."""
-    greyed = {one["arm"] for one in rows if one["greyed"]}
-    return {one["arm"] for one in rows} if any(one["baseline"] in greyed for one in rows) else greyed
-
-
 def _beyond(rows: Iterable[Row], metric: str, family: str, alpha: float) -> list[Row]:
     """Every arm's own corrected alignment against 0, the baseline's too; the difference is not this row's matter."""
     said = []
     for one in rows:
         if one["class"] is None:
             continue
-        own: dict[str, Any] = {"difference": None, "diff_low": None, "diff_high": None, "p_adjusted": None}
+        own: dict[str, Any] = {key: empty for key, empty in KEYS.items() if key.startswith("diff")} | {
+            "p_adjusted": None
+        }
         said.append(one | own | {"table": "verdict", "metric": metric, "family": family, "p": one["p_level"]})
     adjust(said)
     for one in said:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raresight.core.seeds import numpy_rng
-from raresight.explain.tables import row
+from raresight.explain.tables import distrust, row
 from raresight.explain.verdict import (
     CONSISTENT,
     FLAGS,
@@ -37,7 +37,8 @@ def said(metric, difference, p, p_adjusted=None, **more):
     given = {
         "metric": metric, "class": "mel", "arm": "focal", "baseline": "bce", "difference": difference,
         "diff_low": difference - 0.02, "diff_high": difference + 0.02, "p": p,
-        "p_adjusted": p if p_adjusted is None else p_adjusted, "n_patients": 30, "n_seeds": 3,
+        "p_adjusted": p if p_adjusted is None else p_adjusted, "diff_n_patients": 30, "diff_n_seeds": 3,
+        "diff_status": "ok",
     }  # fmt: skip
     return row(**given | more)
 
@@ -82,12 +83,12 @@ def test_same_score_does_not_claim_that_scores_are_equal_and_carries_their_inter
 
 
 def test_too_few_patients_seeds_or_looks_tell_nothing():
-    few = {"p": None, "p_adjusted": None, "status": "few", "reason": "4 patients, fewer than 10: no interval"}
+    few = {"p": None, "p_adjusted": None, "diff_status": "few", "diff_reason": "4 patients, fewer than 10: no interval"}
     lost = said("alignment", -0.2, 1e-6)
     flag, reason = verdict(rows(said("auroc", 0.1, 1) | few, said("auprc", 0.1, 1) | few, lost))
     assert flag == TOO_FEW and "4 patients" in reason
     for seeds, words in ((1, "one seed"), (2, "2 seeds")):
-        flag, reason = verdict(rows(*FLAT, lost | {"n_seeds": seeds}))
+        flag, reason = verdict(rows(*FLAT, lost | {"diff_n_seeds": seeds}))
         assert flag == TOO_FEW and words in reason
     flag, reason = verdict(rows(*FLAT, said("alignment", 0.1, 1) | few, said("d_prime", 3.0, 1e-6)))
     assert flag == TOO_FEW and "alignment (4 patients" in reason and "detectors" in reason
@@ -96,9 +97,9 @@ def test_too_few_patients_seeds_or_looks_tell_nothing():
 
 def test_maps_that_failed_the_gate_flag_nothing_whichever_arm_made_them():
     lost = said("alignment", -0.2, 1e-6)
-    assert verdict(rows(*FLAT, lost | {"greyed": True}))[0] is None
-    flag, reason = verdict(rows(*FLAT, lost), baseline_greyed=True)
-    assert flag is None and NOT_TRUSTED in reason and "baseline" in reason
+    for whose in ("arm", "baseline"):
+        flag, reason = verdict(rows(*FLAT, lost), untrusted=whose)
+        assert flag is None and NOT_TRUSTED in reason and whose in reason
 
 
 HIGHER = (said("auroc", 0.1, 0.001), said("auprc", 0.1, 0.001))
@@ -114,7 +115,7 @@ LESS = LOST | {"method": "hires_cam", "difference": -0.01, "p": 0.9, "p_adjusted
         (Second("hires_cam", LESS | {"p": None}), (CONSISTENT,) * 2, "HiResCAM does not show the difference"),
         (Second("hires_cam", LESS | {"difference": 0.3}), (CONSISTENT,) * 2, "disagree on the alignment (Grad-CAM"),
         (Second("hires_cam", LESS | {"difference": 0.0}), (CONSISTENT,) * 2, "HiResCAM does not show the difference"),
-        (Second("hires_cam", LESS, trusted=False), (CONSISTENT,) * 2, "HiResCAM did not pass the gate"),
+        (Second("hires_cam", LESS, trusted=False), (CONSISTENT,) * 2, "HiResCAM did not pass the check"),
         (Second("hires_cam", None), (CONSISTENT,) * 2, "HiResCAM was not measured"),
         (Second("hires_cam", LOST | {"value": 0.4 + 1e-8}), (SAME_SCORE, WORSE_LOOK), "gives the same maps"),
         (None, (SAME_SCORE, WORSE_LOOK), "Grad-CAM alone was looked at"),
@@ -165,6 +166,14 @@ def test_each_layer_is_confirmed_by_its_own_second_map():
     assert flag == CONSISTENT
 
 
+def distrusted(rows, *arms):
+    """Copies of rows of alignment in which the maps of these arms are not trusted."""
+    made = [dict(one) for one in rows]
+    for one in made:
+        distrust(one, *("why" if side in arms else "" for side in (one["arm"], one["baseline"])))
+    return made
+
+
 def test_where_the_chosen_layer_is_the_last_there_is_one_alignment():
     alignment = [one | {"layer": "four"} for one in of("mass_corrected", "alignment", p_level=0.01)]
     made = verdict_rows(of("auroc", "verdict"), alignment, layer="four", last="four")
@@ -174,15 +183,16 @@ def test_where_the_chosen_layer_is_the_last_there_is_one_alignment():
 
 def test_the_last_layer_has_rows_a_place_in_the_family_and_a_gate_of_its_own():
     chosen = [one | {"layer": "three"} for one in of("mass_corrected", "alignment", p_level=0.01)]
-    last = [one | {"layer": "four", "greyed": one["arm"] == "cb"} for one in chosen]
+    last = distrusted([one | {"layer": "four"} for one in chosen], "cb")
     scores = [one | {"p": one["p"] and 0.5} for one in of("auroc", "verdict")]
     made = verdict_rows(scores, chosen + last, layer="three", last="four")
     holm = {(one["metric"], one["arm"]): one["p_adjusted"] for one in made}
     assert holm["alignment", "focal"] == holm[LAST, "focal"] == pytest.approx(0.004 * 3) and holm[LAST, "cb"] is None
     flags = {one["arm"]: one for one in made if one["metric"] == "verdict"}
     assert flags["cb"]["verdict"] == SAME_SCORE  # by the chosen layer, whose maps it may trust
-    assert "alignment at the last layer (maps there did not pass the gate" in flags["cb"]["reason"]
-    of_baseline = [one | {"greyed": one["arm"] == "bce"} for one in last]
+    assert "not looked at: alignment at the last layer (maps of cb are not trusted: why)" in flags["cb"]["reason"]
+    assert flags["cb"]["reason"].count("alignment at the last layer") == 1  # its number is not told beside that
+    of_baseline = distrusted([one | {"layer": "four"} for one in chosen], "bce")
     made = verdict_rows(scores, chosen + of_baseline, layer="three", last="four")
     assert [one["p_adjusted"] for one in made if one["metric"] == LAST] == [None] * 3
     assert {one["verdict"] for one in made if one["metric"] == "verdict"} == {SAME_SCORE}
@@ -190,8 +200,9 @@ def test_the_last_layer_has_rows_a_place_in_the_family_and_a_gate_of_its_own():
 
 def test_an_arm_that_failed_at_the_chosen_layer_leaves_the_family_at_the_last_too():
     last = [one | {"layer": "four"} for one in of("mass_corrected", "alignment", p_level=0.01)]
-    chosen = [one | {"layer": "three", "greyed": one["arm"] == "cb"} for one in last]
-    made = verdict_rows(of("auroc", "verdict", n_patients=40), chosen + last, layer="three", last="four")
+    chosen = distrusted([one | {"layer": "three"} for one in last], "cb")
+    scores = of("auroc", "verdict", diff_n_patients=40)
+    made = verdict_rows(scores, chosen + last, layer="three", last="four", greyed=["cb"])
     assert {one["n_patients"] for one in made if one["metric"] == "verdict"} == {30}  # the fewest that it rests on
     of_last = {one["arm"]: one for one in made if one["metric"] == LAST}
     assert of_last["cb"]["p_adjusted"] is None and of_last["cb"]["family"] == ""
@@ -239,14 +250,14 @@ def test_beyond_chance_needs_to_be_above_zero_and_shown():
 
 
 def of(metric, table, **more):
-    nothing = dict.fromkeys(("difference", "diff_low", "diff_high", "p"))
+    nothing = dict.fromkeys(("difference", "diff_low", "diff_high", "p", "diff_status"))
     made = [said(metric, d, 0.004, table=table, arm=arm, value=0.5) for arm, d in (("focal", -0.2), ("cb", -0.1))]
     return [one | {"p_adjusted": None} | more for one in (made[0] | {"arm": "bce"} | nothing, *made)]
 
 
 def test_the_status_says_whether_there_was_enough_to_tell():
     for seeds, status in ((3, "ok"), (2, "few")):
-        made = verdict_rows(of("auroc", "verdict", n_seeds=seeds), of("mass_corrected", "alignment"))
+        made = verdict_rows(of("auroc", "verdict", diff_n_seeds=seeds), of("mass_corrected", "alignment"))
         assert {one["status"] for one in made if one["metric"] == "verdict"} == {status}
 
 
@@ -254,9 +265,10 @@ def test_families_are_counted_apart_and_greyed_arms_leave_the_look_family_only()
     alignment = of("mass_corrected", "alignment", p_level=0.01) + of("mass_skill", "alignment", p_level=0.2)
     alignment += of("mass_corrected", "alignment", cases="found") + of("hit_corrected", "alignment")
     scores = of("auroc", "verdict") + of("auprc", "verdict") + of("auroc", "verdict", **{"class": None})
-    for one in (*alignment, *scores):
+    alignment = distrusted(alignment, "cb")
+    for one in scores:
         one["greyed"] = one["arm"] == "cb"
-    made = verdict_rows(scores, alignment, of("detectors", "dissection"), measure="mass")
+    made = verdict_rows(scores, alignment, of("detectors", "dissection"), measure="mass", greyed=["cb"])
     holm = {(one["metric"], one["arm"]): one["p_adjusted"] for one in made if one["class"] == "mel"}
     assert holm["auroc", "focal"] == pytest.approx(0.004 * 4)  # two scores x two arms
     assert holm["auroc", "cb"] == pytest.approx(0.004 * 4) and holm["auroc", "bce"] is None
@@ -273,9 +285,23 @@ def test_families_are_counted_apart_and_greyed_arms_leave_the_look_family_only()
     assert {one["table"] for one in made} == {"verdict"}
 
 
+def test_a_class_whose_maps_are_mostly_empty_takes_its_own_alignment_away_and_nothing_else():
+    fine = of("mass_corrected", "alignment", p_level=0.01)
+    alignment = distrusted(fine, "bce") + [one | {"class": "nv"} for one in fine]
+    scores = [one | {"class": name, "p": one["p"] and 0.5} for name in ("mel", "nv") for one in of("auroc", "verdict")]
+    made = verdict_rows(scores, alignment, [one | {"p": 0.9} for one in of("detectors", "dissection") if one["p"]])
+    flags = {(one["class"], one["arm"]): one for one in made if one["metric"] == "verdict"}
+    assert flags["nv", "focal"]["verdict"] == SAME_SCORE and flags["mel", "focal"]["verdict"] == CONSISTENT
+    assert "not looked at: alignment (maps of bce are not trusted: why)" in flags["mel", "focal"]["reason"]
+    assert not any(one["greyed"] for one in flags.values())
+    beyond = {(one["class"], one["arm"]): one for one in made if one["metric"] == "beyond_chance"}
+    assert beyond["mel", "bce"]["verdict"] == NOT_TRUSTED and "why" in beyond["mel", "bce"]["reason"]
+    assert beyond["mel", "focal"]["verdict"] == beyond["nv", "bce"]["verdict"] == "beyond chance"
+
+
 def test_a_baseline_that_failed_leaves_no_look_to_compare():
-    alignment = [one | {"greyed": one["arm"] == "bce"} for one in of("mass_corrected", "alignment", p_level=0.01)]
-    made = verdict_rows(of("auroc", "verdict"), alignment, measure="mass")
+    alignment = distrusted(of("mass_corrected", "alignment", p_level=0.01), "bce")
+    made = verdict_rows(of("auroc", "verdict"), alignment, measure="mass", greyed=["bce"])
     assert {one["verdict"] for one in made if one["metric"] == "verdict"} == {None}
     assert all(one["p_adjusted"] is None for one in made if one["metric"] == "alignment")
 
@@ -286,7 +312,7 @@ def test_a_baseline_that_failed_leaves_no_look_to_compare():
 )  # fmt: skip
 def test_the_second_method_is_looked_up_in_the_table_with_its_own_gate(theirs, greyed, flag):
     first = [one | {"method": "grad_cam"} for one in of("mass_corrected", "alignment", p_level=0.01)]
-    other = [one | {"method": "hires_cam", "greyed": one["arm"] in greyed} for one in first]
+    other = distrusted([one | {"method": "hires_cam"} for one in first], *greyed)
     other = [one | {"difference": one["difference"] and theirs} for one in other]
     scores = [one | {"p": one["p"] and 0.5} for one in of("auroc", "verdict") + of("auprc", "verdict")]
     for alignment in (first + other, other + first):
