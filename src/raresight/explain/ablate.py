@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
+from raresight.core.errors import ConfigError
 from raresight.core.seeds import numpy_rng
 from raresight.evaluate.ranking import auprc
+from raresight.explain.split_head import TOLERANCE
 from raresight.explain.undisturbed import logits_of, named, undisturbed
 from raresight.explain.unit_auroc import auroc_of_units
 
@@ -24,7 +26,8 @@ class Ablation:
 
     `whole` AP with all units, `drop` AP lost without the n best, `random` the mean loss without n others, `spread` the
     standard deviation of that over the draws, `p` the share of draws (the observed counted in) that lose as much.
-    `units` `(2, K, n)` those chosen for either half, -1 where none; `n_patients` patients with the class.
+    `units` `(2, K, n)` those chosen for either half, -1 where none (n the most of any class); `n_patients` patients
+    with the class.
     """
 
     whole: np.ndarray
@@ -48,7 +51,7 @@ def ablate(
     labels: np.ndarray,
     patients: np.ndarray,
     *,
-    n: int = 10,
+    n: int | Sequence[int] | np.ndarray = 10,
     draws: int = 50,
     choose: Choose | None = None,
     exclusive: bool = False,
@@ -62,27 +65,29 @@ def ablate(
     of a rare one. The random n are drawn from the living units outside B_k, `draws` times, the same way in both halves.
 
     `forward(rows, units)` gives the logits `(len(rows), K)` with those units at 0 (`linear_forward`,
-    `hooked_forward`). `values` `(N, U)` pooled activations, by which units live (vary) and, unless `choose` is given,
-    are ranked: by AUROC for the class. `choose(rows)` gives scores `(U, K)` of units from those rows alone; NaN is
-    never chosen. `exclusive`: AP of softmax rather than of logits. n is at most half of the living units. Absent class:
-    NaN; so is a class with fewer than two positive patients.
+    `hooked_forward`, `tail_forward`). `values` `(N, U)` pooled activations, by which units live (vary) and, unless
+    `choose` is given, are ranked: by AUROC for the class. `choose(rows)` gives scores `(U, K)` of units from those
+    rows alone; NaN is never chosen. `exclusive`: AP of softmax rather than of logits. `n`: one for all classes or one
+    of each, at most half of the living units; a class with n = 0 costs no pass. Absent class: NaN; so is a class with
+    fewer than two positive patients, or with n = 0.
     Source: Zhou et al., arXiv:1806.02891; the halves and the random control are our own.
     """
     k = labels.shape[1]
+    sizes = np.broadcast_to(np.asarray(n, dtype=np.int64), (k,))
     side = split_halves(patients, labels, *names)
     pick = choose or (lambda rows: _by_auroc(values[rows], labels[rows]))
     whole, drop = np.full((2, k), np.nan), np.full((2, k), np.nan)
     random = np.full((2, k, draws), np.nan)
-    units = np.full((2, k, n), -1, dtype=np.int64)
+    units = np.full((2, k, int(sizes.max(initial=0))), -1, dtype=np.int64)
     for half in (0, 1):
         rows, others = np.flatnonzero(side == half), np.flatnonzero(side != half)
         if not len(rows) or not len(others):
             continue
         living = np.flatnonzero(np.ptp(values[others], axis=0) > 0)
-        count = min(n, len(living) // 2)
         score = np.asarray(pick(others), dtype=np.float64)
         before = _scores(forward(rows, living[:0]), exclusive)
         for c in range(k):
+            count = min(int(sizes[c]), len(living) // 2)
             known = score[living, c] > -np.inf  # neither NaN
             best = living[known][np.argsort(-score[living[known], c], kind="stable")][:count]
             whole[half, c] = auprc(labels[rows, c], before[:, c])
@@ -124,7 +129,7 @@ def hooked_forward(
     Raises: `ConfigError` RS-R49 for a layer that the network does not have.
     """
     module = named(model, [layer])[layer]
-    device = next(iter(model.parameters())).device
+    device = next(iter(model.parameters()), torch.empty(0)).device
 
     def forward(rows: np.ndarray, units: np.ndarray) -> np.ndarray:
         def silenced(_: nn.Module, __: object, output: torch.Tensor) -> torch.Tensor:
@@ -139,6 +144,54 @@ def hooked_forward(
                     found.append(logits_of(model, x).cpu().numpy())
         finally:
             handle.remove()
+        return np.concatenate(found).astype(np.float64)
+
+    return forward
+
+
+def tail_forward(
+    model: nn.Module,
+    layer: str,
+    activations: np.ndarray,
+    pixels: Callable[[np.ndarray], np.ndarray],
+    *,
+    batch: int = 64,
+) -> Forward | None:
+    """`hooked_forward` from activations that were kept, `(N, U, *s)`: only what follows the layer costs anything.
+
+    A black image goes through the network, and at the layer the activations of a batch are put in the place of its own.
+    None where the logits rest on more than this layer: two images' logits have to come out to 1e-4 of the largest.
+    """
+    module = named(model, [layer])[layer]
+    device = next(iter(model.parameters()), torch.empty(0)).device
+
+    def hooked(hook: Callable[..., torch.Tensor | None], x: torch.Tensor, n: int) -> torch.Tensor:
+        handle = module.register_forward_hook(hook)
+        try:
+            with undisturbed(model), torch.no_grad():
+                return logits_of(model, x, n)
+        finally:
+            handle.remove()
+
+    def behind(a: torch.Tensor) -> torch.Tensor:
+        return hooked(lambda *_: a, black, len(a))
+
+    x = torch.from_numpy(np.ascontiguousarray(pixels(np.arange(min(2, len(activations)))))).to(device)
+    black = torch.zeros_like(x[:1])
+    heard: list[torch.Tensor] = []
+    whole = hooked(lambda _, __, output: heard.append(output.clone()), x, len(x))
+    try:
+        if not torch.allclose(behind(heard[-1]), whole, rtol=0, atol=TOLERANCE * float(whole.abs().max())):
+            return None
+    except (RuntimeError, ValueError, IndexError, ConfigError):
+        return None
+
+    def forward(rows: np.ndarray, units: np.ndarray) -> np.ndarray:
+        found = []
+        for start in range(0, len(rows), batch):
+            a = np.asarray(activations[rows[start : start + batch]], dtype=np.float32)
+            a[:, units] = 0.0
+            found.append(behind(torch.from_numpy(a).to(device)).cpu().numpy())
         return np.concatenate(found).astype(np.float64)
 
     return forward

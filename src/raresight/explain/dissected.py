@@ -15,9 +15,11 @@ from raresight.explain.thresholds import Thresholds
 from raresight.explain.unit_null import UnitNull, unit_null
 
 VERSION = 1
-NULL_VERSION = 2
+NULL_VERSION = 3
 LEVEL = 0.05  # the false-discovery rate among the units of a layer and concept
-NULL = ("iou", "ceiling", "mean", "high", "p", "p_adjusted", "draws", "named", "counts")
+NULL = ("iou", "ceiling", "mean", "high", "p", "p_adjusted", "draws", "named", "counts", "top_excess", "top_normalised")
+NOBODY = "nobody drew where it lies"
+NOT_DEALT = "no region was drawn, or all images are one patient's: there is nothing to deal the masks among"
 ARRAYS = ("area", "row", "concept", "shared", "inside", "known")
 
 
@@ -59,26 +61,31 @@ def beyond_chance(seen: Seen, probe: ProbeSet, layer: str, found: Dissection, fo
     return UnitNull(**{name: held[name] for name in NULL}, among="known", level=LEVEL)
 
 
-def unit_facts(found: Dissection, null: UnitNull | None) -> list[dict[str, Any]]:
+def unit_facts(found: Dissection, null: UnitNull | None, patients: np.ndarray) -> list[dict[str, Any]]:
     """Numbers of one layer of one network: lines of T3 without arm, seed and layer.
 
     By class: `best_normalised`, the highest IoU over what the areas allow, and with a null `best_excess`, the highest
     IoU beyond chance, and `detectors_beyond_chance`; of the layer: `concepts` (classes with a detector), `detecting`
-    (share of units with a class), `dead` (share that never fires).
+    (share of units with a class), `dead` (share that never fires). `patients` `(N,)` of the dissected images; counted
+    are those with a region of the class. Where masks cannot be dealt anew there is no null to be beyond: None, not 0.
     """
-    patients = found.n_annotated
     said: list[dict[str, Any]] = []
     for c in np.flatnonzero(found.named):
-        about = {"class": found.concepts[c], "n_images": int(patients[c])}
-        reason = "" if patients[c] else "nobody drew where it lies"
+        mine = patients[found.row[found.concept == c]]
+        about = {"class": found.concepts[c], "n_images": len(mine), "n_patients": len(np.unique(mine))}
+        reason = "" if len(mine) else NOBODY
         said.append(about | {"metric": "best_normalised", "value": _best(found.normalised[:, c]), "reason": reason})
         if null is not None:
+            reason = reason or ("" if null.dealt[c] else NOT_DEALT)
+            count = None if reason else float(null.detectors.count[c])
             said.append(about | {"metric": "best_excess", "value": _best(null.excess[:, c]), "reason": reason})
-            count = float(null.detectors.count[c]) if patients[c] else None
             said.append(about | {"metric": "detectors_beyond_chance", "value": count, "reason": reason})
     units = detectors(found) if null is None else null.detectors
-    said.append({"metric": "concepts", "value": float(units.unique)})
-    said.append({"metric": "detecting", "value": float(units.share)})
+    judged = found.n_annotated > 0 if null is None else null.dealt
+    some = bool(judged[found.named].any())
+    about = {"reason": "" if some else NOBODY if null is None else NOT_DEALT}
+    said.append(about | {"metric": "concepts", "value": float(units.unique) if some else None})
+    said.append(about | {"metric": "detecting", "value": float(units.share) if some else None})
     said.append({"metric": "dead", "value": float(np.mean(found.dead))})
     return said
 

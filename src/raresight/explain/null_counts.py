@@ -14,7 +14,7 @@ from raresight.explain.dissect import assigned
 
 @dataclass(frozen=True)
 class Band:
-    """Mean and ends of 95 of 100 counts, each `(C,)` in units; NaN for a concept whose masks could not be dealt."""
+    """Mean and ends of 95 of 100 counts (or highest figures), `(C,)`; NaN for a concept that could not be dealt."""
 
     mean: np.ndarray
     low: np.ndarray
@@ -66,6 +66,8 @@ def null_counts(scores: Mapping[int, np.ndarray], named: np.ndarray) -> np.ndarr
 
 def band(counts: Sequence[np.ndarray]) -> Band:
     """What chance gives the mean count of several networks, from the `null_counts` `(D, C)` of each.
+
+    So too for other figures of a dealing, such as the highest of all units (`UnitNull.top_excess`).
 
     Masks were dealt to the same images in dealing d for all networks of a look, so the mean over networks is taken
     within each dealing, and mean and percentiles over dealings after. (The mean of the networks' own percentiles is no

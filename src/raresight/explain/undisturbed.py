@@ -48,23 +48,25 @@ def undisturbed(model: nn.Module) -> Iterator[nn.Module]:
         raise RuntimeError(f"looking into the network changed its {listed(changed)}; what was measured is not of it")
 
 
-def logits_of(model: nn.Module, x: Tensor) -> Tensor:
+def logits_of(model: nn.Module, x: Tensor, n: int | None = None) -> Tensor:
     """The network's logits `(B, K)` for images `(B, C, *S)` in [0, 1], in float32.
 
     A network with a method `normalise` (`models.backbones.Classifier`) is given `normalise(x)`. One output an image,
-    as `(B,)` or `(B, 1)`, is one class. Runs in the mode and under the gradient setting that it finds.
+    as `(B,)` or `(B, 1)`, is one class. Runs in the mode and under the gradient setting that it finds. `n`: how many
+    images the logits are of, where a hook brings others than `x`.
 
     Raises: `ConfigError` RS-R49 for an output that is no tensor `(B, K)`.
     """
     normalise = getattr(model, "normalise", None)
     with torch.autocast(x.device.type, enabled=False):
         logits = model(normalise(x) if callable(normalise) else x)
-    if isinstance(logits, Tensor) and logits.ndim < 2 and logits.numel() == len(x):
+    n = len(x) if n is None else n
+    if isinstance(logits, Tensor) and logits.ndim < 2 and logits.numel() == n:
         logits = logits.reshape(-1, 1)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(x):
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != n:
         given = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise cannot_look(
-            f"{type(model).__name__} gives {given} for {len(x)} images",
+            f"{type(model).__name__} gives {given} for {n} images",
             "one number an image and class is explained",
             "wrap it in a module whose forward gives logits of shape (images, classes)",
         )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from raresight.explain.concepts import Concepts, covering
-from raresight.explain.dealt import benjamini_hochberg, exchanged, tested
+from raresight.explain.dealt import FIRST, benjamini_hochberg, exchanged, tested
 from raresight.explain.dissect import Detectors, assigned
 from raresight.explain.firing import unpacked
 
@@ -19,7 +19,8 @@ class UnitAuroc:
 
     `value` `(U, K)` AUROC of the unit's pooled activation; `p` one-sided and `p_adjusted` by Benjamini-Hochberg within
     the class, `(U, K)`; `n_images`, `n_patients` `(K,)` those with the class; `draws` `(K,)`. NaN where the class, or
-    its absence, is absent; p also where there is one patient.
+    its absence, is absent; p also where there is one patient. `top` `(200, K)`: the highest AUROC of all units in each
+    dealing of the labels, NaN where there is no p; for the highest of many is high by chance too.
     """
 
     value: np.ndarray
@@ -28,6 +29,7 @@ class UnitAuroc:
     n_images: np.ndarray
     n_patients: np.ndarray
     draws: np.ndarray
+    top: np.ndarray
     level: float
 
     @property
@@ -85,6 +87,7 @@ def unit_auroc(
     n_units, n_classes = values.shape[1], labels.shape[1]
     value, p, adjusted = (np.full((n_units, n_classes), np.nan) for _ in range(3))
     draws = np.zeros(n_classes, dtype=np.int64)
+    top = np.full((FIRST, n_classes), np.nan)
     for k in range(n_classes):
         known = ~np.isnan(labels[:, k])
         y, who = labels[known, k] == 1, patients[known]
@@ -111,9 +114,10 @@ def unit_auroc(
         family = np.ptp(values[known], axis=0) > 0
         result = tested(value[:, k], family, sample, level=level)
         p[:, k], adjusted[:, k], draws[k] = result.p, benjamini_hochberg(result.p), result.draws
+        top[:, k] = result.null.max(axis=1)
     images = (labels == 1).sum(axis=0)
     persons = np.array([len(np.unique(patients[labels[:, k] == 1])) for k in range(n_classes)])
-    return UnitAuroc(value, p, adjusted, images, persons, draws, level)
+    return UnitAuroc(value, p, adjusted, images, persons, draws, top, level)
 
 
 def pixel_auroc(activations: np.ndarray, sets: Concepts) -> np.ndarray:

@@ -25,7 +25,8 @@ class UnitNull:
     one-sided, and `p_adjusted` by Benjamini-Hochberg within the concept; `ceiling` what the areas allow; `draws`
     `(C,)` how many.
     `among` says between which images masks were dealt, `level` the false-discovery rate. `counts` `(200, C)`, or
-    `(0, C)` without dealings: how many detectors each dealing of the masks would have (`null_counts`).
+    `(0, C)` without dealings: how many detectors each dealing of the masks would have (`null_counts`); `top_excess`,
+    `top_normalised` of the same shape: the highest of all units in each dealing, for the highest is high by chance too.
     """
 
     iou: np.ndarray
@@ -39,6 +40,13 @@ class UnitNull:
     among: str
     level: float
     counts: np.ndarray
+    top_excess: np.ndarray
+    top_normalised: np.ndarray
+
+    @property
+    def dealt(self) -> np.ndarray:
+        """Concepts whose masks could be dealt anew, `(C,)` bool: of the others nothing can be said."""
+        return np.isfinite(self.high).any(axis=0)
 
     @property
     def excess(self) -> np.ndarray:
@@ -106,6 +114,8 @@ def unit_null(
         if len(of) and len(np.unique(probe.patients[universe])) > 1:
             dealings[c] = _Dealing(universe, np.searchsorted(universe, sets.row[of]), of, probe.patients, c, names)
 
+    tops = np.full((2, FIRST if dealings else 0, n_concepts), np.nan)
+
     def each_block(units: np.ndarray, *, least: int = 1) -> list[np.ndarray]:
         size = max(least, BITS // max(1, len(probe) * lattice.n_words * 8))
         return [units[start : start + size] for start in range(0, len(units), size)]
@@ -146,11 +156,15 @@ def unit_null(
         either = sums.fired[:, c] + sums.inside[:, c] - shared[c]
         chance = shared[c] / either
         mean[:, c], high[:, c] = chance.mean(axis=0), np.quantile(chance, 0.95, axis=0)
+        tops[0, :, c] = (chance - mean[:, c]).max(axis=1)
+        normalised = np.divide(chance, sums.ceiling[:, c], out=np.zeros_like(chance), where=sums.ceiling[:, c] > 0)
+        tops[1, :, c] = normalised.max(axis=1)
         p[:, c], adjusted[:, c], draws[c] = result.p, benjamini_hochberg(result.p), result.draws
         score = np.nan_to_num(_corrected(chance, mean[:, c], sums.ceiling[:, c]), nan=-1.0)
         scores[c] = np.where(passing(shared[c], chance, high[:, c], family, level=level), score, -np.inf)
     counts = null_counts(scores, dissection.named)
-    return UnitNull(sums.iou, sums.ceiling, mean, high, p, adjusted, draws, dissection.named, among, level, counts)
+    given = (sums.iou, sums.ceiling, mean, high, p, adjusted, draws, dissection.named, among, level, counts)
+    return UnitNull(*given, *tops)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from raresight.core.errors import ConfigError
-from raresight.explain.ablate import ablate, hooked_forward, linear_forward, split_halves
+from raresight.explain.ablate import ablate, hooked_forward, linear_forward, split_halves, tail_forward
 
 
 def used(seed: int, n: int = 240, units: int = 24) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -135,6 +135,28 @@ def test_n_is_at_most_half_of_the_living() -> None:
     assert (found.units >= 0).sum(axis=2).tolist() == [[3, 3], [3, 3]]
 
 
+def test_each_class_has_its_own_number_of_units() -> None:
+    """As many as that number for all classes would give it, at most half of the living; none cost no pass."""
+    values, labels, weight, bias = used(8)
+    values[:, 20:] = 0.0
+    forward, passes = linear_forward(values, weight, bias), []
+
+    def counted(rows: np.ndarray, units: np.ndarray) -> np.ndarray:
+        passes.append(len(units))
+        return forward(rows, units)
+
+    found = ablate(counted, values, labels, np.arange(240), n=np.array([0, 3]), draws=2)
+    assert sorted(passes) == [0, 0] + 6 * [3]
+    assert np.isnan([found.drop[0], found.excess[0], found.p[0]]).all() and (found.units[:, 0] == -1).all()
+    alone = ablate(forward, values, labels, np.arange(240), n=3, draws=2)
+    assert (found.excess[1], found.p[1]) == (alone.excess[1], alone.p[1])
+    assert found.units[:, 1].tolist() == alone.units[:, 1].tolist()
+    most = ablate(forward, values, labels, np.arange(240), n=[2, 50], draws=2)
+    assert (most.units >= 0).sum(axis=2).tolist() == [[2, 10], [2, 10]]
+    none = ablate(forward, values, labels, np.arange(240), n=[0, 0], draws=2)
+    assert np.isnan(none.excess).all() and none.units.shape == (2, 2, 0)
+
+
 def test_absent_and_too_rare_classes() -> None:
     values, labels, weight, bias = used(6)
     labels = labels.copy()
@@ -211,3 +233,40 @@ def test_a_hooked_forward_silences_channels_and_leaves_no_trace() -> None:
         assert inner == pytest.approx(net(images).numpy()[rows], abs=1e-5)
     with pytest.raises(ConfigError, match="RS-R49"):
         hooked_forward(net, "third", lambda rows: images.numpy()[rows])
+
+
+class Past(Net):
+    """The logits rest on the image as well, past the second layer."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) + x.mean(dim=(1, 2, 3))[:, None]
+
+
+@pytest.mark.parametrize("layer", ["first", "act", "second"])
+def test_what_follows_a_layer_is_the_whole_pass_where_the_logits_rest_on_it_alone(layer: str) -> None:
+    torch.manual_seed(1)
+    net = Net().train()
+    images = torch.rand(9, 1, 8, 8).numpy()
+    heard: list[torch.Tensor] = []
+    handle = dict(net.named_modules())[layer].register_forward_hook(lambda _, __, a: heard.append(a.clone()))
+    net.eval()
+    with torch.no_grad():
+        net(torch.from_numpy(images))
+    handle.remove()
+    net.train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    kept = heard[0].numpy()
+    short = tail_forward(net, layer, kept, lambda rows: images[rows], batch=2)
+    assert short is not None
+    whole = hooked_forward(net, layer, lambda rows: images[rows])
+    rows, copy = np.array([8, 0, 3, 5, 1]), kept.copy()
+    for units in (np.array([1, 4]), np.zeros(0, dtype=int)):
+        assert short(rows, units) == pytest.approx(whole(rows, units), abs=1e-6)
+    assert (kept == copy).all() and net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert not any(module._forward_hooks for module in net.modules())
+    half = tail_forward(net, layer, kept.astype(np.float16), lambda rows: images[rows])
+    assert half is not None and half(rows, np.array([0])) == pytest.approx(whole(rows, np.array([0])), abs=1e-3)
+    past = Past()
+    past.load_state_dict(net.state_dict())
+    assert tail_forward(past, layer, kept, lambda rows: images[rows]) is None

@@ -87,6 +87,10 @@ def test_counts_are_those_of_each_dealing_taken_for_the_real_masks(monkeypatch: 
     null = unit_null(a, given, dissect(a, given, 0.05))
     assert len(seen) == 3 and null.counts.shape == (200, 3)
     assert (null.counts[:, :2] > 0).any(axis=0).all() and (null.counts == 0).any()
+    living = np.arange(15) != 3
+    for c, (_, iou, _) in enumerate(seen):
+        np.testing.assert_allclose(null.top_excess[:, c], (iou - iou.mean(axis=0)).max(axis=1))
+        np.testing.assert_allclose(null.top_normalised[:, c], (iou[:, living] / null.ceiling[living, c]).max(axis=1))
     for d, counted in enumerate(null.counts):
         iou = np.stack([of[1][d] for of in seen], axis=1)
         adjusted = np.full(iou.shape, np.nan)
