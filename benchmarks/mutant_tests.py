@@ -1,7 +1,8 @@
 """Which files `mutants.py` changes, and which tests judge each.
 
 A method is judged by the tests that speak of it, then by the contract of all methods. A file of `explain` is judged by
-the modules of tests named after it or importing from it; whole looks, which take minutes, judge what no other does.
+the modules of tests named after it; without any, by those that import from it, or those of its users. Whole looks, which
+take minutes, judge what no other does.
 """
 
 from __future__ import annotations
@@ -49,15 +50,13 @@ def promises_of(file: Path) -> list[Path]:
 
 
 def _tests_of_explain(file: Path) -> list[Path]:
-    named = [path for path in sorted(LOOKS.glob("test_*.py")) if _judges(path, file)]
-    users = [user for user in files_of("explain") if user != file and file.stem in _imported(user)]
-    named = named or list(dict.fromkeys(test for user in users for test in tests_of(user)))
-    named.sort(key=lambda path: not path.stem.startswith(f"test_{file.stem}"))
+    named = sorted(LOOKS.glob(f"test_{file.stem}.py")) + sorted(LOOKS.glob(f"test_{file.stem}_*.py"))
+    if not named:
+        named = [path for path in sorted(LOOKS.glob("test_*.py")) if file.stem in _imported(path)]
+    if not named:
+        users = [user for user in files_of("explain") if user != file and file.stem in _imported(user)]
+        named = list(dict.fromkeys(test for user in users for test in tests_of(user)))
     return [path for path in named if path.stem not in WHOLE] or named
-
-
-def _judges(test: Path, file: Path) -> bool:
-    return test.stem == f"test_{file.stem}" or file.stem in _imported(test)
 
 
 @functools.cache
