@@ -1,8 +1,8 @@
 """Which files `mutants.py` changes, and which tests judge each.
 
 A method is judged by the tests that speak of it, then by the contract of all methods. A file of `explain` is judged by
-the modules of tests named after it; without any, by those that import from it, or those of its users. Whole looks, which
-take minutes, judge what no other does.
+the modules of tests named after it; without any, by those that import from it, or those of its users. Whole looks,
+which take minutes, judge what no other does.
 """
 
 from __future__ import annotations
