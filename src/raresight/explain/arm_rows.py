@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from raresight.explain.draws import Draws, Figure, corrected_figures, mean_figures, mean_of_figures, pairwise
-from raresight.explain.paired import Noise, difference, level
+from raresight.explain.paired import NOTHING, Noise, difference, level
 from raresight.explain.ranked_pairs import score_figures
 from raresight.explain.tables import Greyed, Row, adjust, distrust, inferred_row, why_greyed
 
 MEASURES = ("hit", "iou", "mass", "iobb", "rank", "pixel_ap", "ehr")
+ALONE = "all regions are of one patient: no other's to compare with"
 NO_EVIDENCE = {"empty": "no_evidence"}  # column -> metric
 # What is taken off a measure: the suffix of its column -> the suffix of the metric.
 BEYOND = {"_0": "_corrected", "_prior": "_skill"}
@@ -163,8 +164,24 @@ def alignment_rows(
                         by_class.setdefault(metric, {})[str(name)] = levels
         for metric, of_class in by_class.items():
             said += macro_rows(of_class, sides, metric=metric, **given)
+    _tell_alone(said)
     adjust(said)
     return said
+
+
+def _tell_alone(rows: Sequence[Row]) -> None:
+    """Say of a class whose regions are all of one patient that there is nobody else's to compare its maps with."""
+
+    def place(one: Row, metric: str) -> tuple[Any, ...]:
+        return (metric, *(one[key] for key in ("arm", "class", "layer", "method", "cases")))
+
+    measured = {place(one, one["metric"]): one for one in rows if one["value"] is not None}
+    for one in rows:
+        plain = measured.get(place(one, one["metric"].removesuffix("_corrected")))
+        if one["value"] is None and plain is not None:
+            one.update(n_images=plain["n_images"], n_patients=plain["n_patients"])
+            for key in ("reason", "diff_reason"):
+                one[key] = one[key].replace(NOTHING, ALONE)
 
 
 def detector_rows(

@@ -35,14 +35,15 @@ def pick_cases(
     the order of rows.
 
     Shapes: `rows` has one row an (arm, seed, class, case): columns arm, seed, class, case, patient, logit, found (True,
-    False, or NaN where no threshold is known) and `measure`. Only the rows of `seed` count (the lowest if None), as
-    its maps are those that are shown; lots are drawn with it and `names`. Returns dicts of `name` (`melanoma-1`, a
+    False, or NaN where no threshold is known) and `measure`; `ranked` and `cut` (the score that is cut, and where), and
+    `drawn` (whether somebody drew the finding), where they are known. Only the rows of `seed` count (the lowest if None),
+    as its maps are those that are shown; lots are drawn with it and `names`. Returns dicts of `name` (`melanoma-1`, a
     pseudonym), `case`, `patient`, `class`, `seed`, `rule`, `why` (in words), and `arms`: arm -> `logit`, `alignment`
-    (the measure) and `found`, each None where unknown.
+    (the measure), `found`, `score` (`ranked`) and `cut`, each None where unknown.
     Ranges: any finite measure, the larger the better; an image without a figure in the baseline, or in an arm that is
     not greyed, is not picked.
-    Absent class: a class without a row has no case. Where no row of a class has the measure (nobody drew a region), the
-    logit takes its place and `why` says so.
+    Absent class: a class without a row has no case. Where no row of a class has the measure, the logit takes its place
+    and `why` says so, and for what reason: nobody drew a region, all are of one patient, or it was not measured.
     Raises: `KeyError` where the baseline is not one of `arms`.
     Source: ours; no published procedure is known to us.
     """
@@ -69,7 +70,7 @@ def _of_class(
 ) -> list[dict[str, Any]]:
     column, called = measure, "alignment"
     if measure not in rows or rows[measure].isna().all():
-        column, called = "logit", "logit (nobody drew a region of this class)"
+        column, called = "logit", f"logit ({_why_no_measure(rows)})"
     wide = rows.pivot_table(index="case", columns="arm", values=column, aggfunc="first", dropna=False)
     wide = wide.reindex(columns=list(arms)).sort_index(key=lambda index: index.astype(str))
     compared = [arm for arm in arms if arm not in greyed or arm == baseline]
@@ -98,6 +99,17 @@ def _of_class(
                 }
             )
     return picked
+
+
+def _why_no_measure(rows: pd.DataFrame) -> str:
+    """Why no image of a class has a figure of the look."""
+    if "drawn" not in rows:
+        return "where maps lie was not measured"
+    if not rows["drawn"].any():
+        return "nobody drew a region of this class here"
+    if rows["patient"][rows["drawn"]].nunique() == 1:
+        return "all regions are of one patient, so there are no others to compare with"
+    return "drawn, but where maps lie was not measured"
 
 
 def _passed_over(nearer: Sequence[str], used: set[str]) -> str:
@@ -160,6 +172,8 @@ def _said(rows: pd.DataFrame, arms: Sequence[str], measure: str) -> dict[str, di
             "logit": _figure(row.get("logit")),
             "alignment": _figure(row.get(measure)),
             "found": _truth(row.get("found")),
+            "score": _figure(row.get("ranked")),
+            "cut": _figure(row.get("cut")),
         }
     return told
 

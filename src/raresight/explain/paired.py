@@ -38,6 +38,7 @@ from raresight.explain.draws import RESAMPLES, Draws, Figure, mean_figures, pair
 RESOLVED = 10  # resamples beyond 0 below which their share says nothing
 UNCHANGED = "no patient and no seed changes it: no spread to resample, so no interval"
 ONE_SEED = "one seed: the interval is over patients alone, and what a seed does by luck is not in it"
+NOTHING = "nothing to measure it on"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def few_patients(n: int | None) -> str:
     """Why there is no interval with `n` patients who have the finding; empty where they are enough, or not known."""
     if n is None or n >= FEW_POSITIVE_PATIENTS:
         return ""
-    return f"{n} patients, fewer than {FEW_POSITIVE_PATIENTS}: no interval"
+    return f"{n} patient{'' if n == 1 else 's'}, fewer than {FEW_POSITIVE_PATIENTS}: no interval"
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _inferred(
         n_seeds=n_seeds,
     )
     if math.isnan(value):
-        return replace(known, value=None, status="absent", reason="nothing to measure it on")
+        return replace(known, value=None, status="absent", reason=NOTHING)
     if few := few_patients(n_patients):
         return replace(known, status="few", reason=few)
     defined = resampled[~np.isnan(resampled)]

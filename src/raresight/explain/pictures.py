@@ -13,7 +13,7 @@ from raresight.core.files import replacing
 from raresight.explain.alignment import resized
 from raresight.explain.cases import pick_cases
 from raresight.explain.chance import corrected
-from raresight.explain.told import called
+from raresight.explain.told import calls
 
 if TYPE_CHECKING:
     from raresight.explain.look import Look
@@ -62,11 +62,12 @@ def _rows(look: Look) -> pd.DataFrame:
     """A line for every network and finding of the first kind of map; of all positives where nothing is drawn."""
     if len(look.rows):
         rows = look.rows[(look.rows["method"] == look.methods[0]) & (look.rows["layer"] == look.layer)]
-        return rows.assign(alignment=corrected(rows["mass"].to_numpy(), rows["mass_0"].to_numpy()))
+        return rows.assign(alignment=corrected(rows["mass"].to_numpy(), rows["mass_0"].to_numpy()), drawn=True)
     probe, tables = look.probe, []
     assert probe.cases is not None
+    regions = probe.regions
+    drawn = set() if regions is None else set(zip(regions.row.tolist(), regions.label.tolist(), strict=True))
     for one in look.looked:
-        found = called(look, one)
         for k, name in enumerate(probe.classes):
             mine = np.flatnonzero(probe.labels[:, k] == 1)
             tables.append(
@@ -78,8 +79,9 @@ def _rows(look: Look) -> pd.DataFrame:
                         "case": probe.cases[mine].astype(str),
                         "patient": probe.patients[mine].astype(str),
                         "logit": one.seen.logits[mine, k].astype(float),
-                        "found": found[mine, k],
+                        **calls(look, one, mine, np.full(len(mine), k)),
                         "alignment": np.nan,
+                        "drawn": [(row, k) in drawn for row in mine.tolist()],
                     }
                 )
             )

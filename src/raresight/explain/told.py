@@ -43,30 +43,40 @@ def scores_of(look: Look) -> dict[str, dict[int, np.ndarray]]:
 
 
 def called(look: Look, one: Looked) -> np.ndarray:
-    """Whether the network calls each class on each image, `(N, K)` of 0, 1 or NaN; cut on validation (Youden).
+    """Whether the network calls each class on each image, `(N, K)` of 0, 1 or NaN: its score against the cut."""
+    cut = cuts(look, one)
+    return np.where(np.isnan(cut), np.nan, scores(one.seen.scores, look.kind) >= cut)
 
-    Where validation is what is looked at, each half of the patients is cut by the other half's scores.
+
+def cuts(look: Look, one: Looked) -> np.ndarray:
+    """The score from which on the network calls each class, for each image, `(N, K)`; cut on validation (Youden).
+
+    Where validation is what is looked at, each half of the patients is cut by the other half's scores. NaN where the
+    class, or its absence, is absent there.
     """
-    here = scores(one.seen.scores, look.kind)
     there = scores(one.chosen_on.scores, look.kind)
-    found = np.full(here.shape, np.nan)
-    side = halves(look.probe.patients) if look.crossed else np.zeros(len(here))
+    found = np.full_like(scores(one.seen.scores, look.kind), np.nan)
+    side = halves(look.probe.patients) if look.crossed else np.zeros(len(found))
     for half in np.unique(side):
         mine, shown = side == half, (side != half) if look.crossed else slice(None)
-        for k in range(here.shape[1]):
-            cut = cut_at(look.choose.labels[shown, k], there[shown, k])
-            if not np.isnan(cut):
-                found[mine, k] = here[mine, k] >= cut
+        for k in range(found.shape[1]):
+            found[mine, k] = cut_at(look.choose.labels[shown, k], there[shown, k])
     return found
 
 
+def calls(look: Look, one: Looked, row: np.ndarray, label: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of the images `row` and classes `label`: the score that is cut, its cut, and whether it was `found`."""
+    ranked, cut = scores(one.seen.scores, look.kind), cuts(look, one)
+    return {"ranked": ranked[row, label], "cut": cut[row, label], "found": called(look, one)[row, label]}
+
+
 def all_rows(look: Look) -> pd.DataFrame:
-    """A line for every network, region and kind of map, with whether the network found the finding."""
+    """A line for every network, region and kind of map, with whether the network found the finding (`calls`)."""
     tables = []
     for one in look.looked:
         if len(one.rows):
             label = [look.probe.classes.index(name) for name in one.rows["class"]]
-            tables.append(one.rows.assign(found=called(look, one)[one.rows["row"], label]))
+            tables.append(one.rows.assign(**calls(look, one, one.rows["row"].to_numpy(), label)))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 

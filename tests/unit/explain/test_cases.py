@@ -54,10 +54,12 @@ def test_each_rule_takes_the_one_image_that_fits_it() -> None:
 def test_what_each_arm_said_stands_beside_the_case() -> None:
     one = picked(rows({"base": BASE, "focal": FOCAL, "grey": GREY}, FOUND))["missed"]
     assert one["arms"] == {
-        "base": {"logit": 7.0, "alignment": 0.7, "found": False},
-        "focal": {"logit": pytest.approx(6.9), "alignment": 0.69, "found": None},
-        "grey": {"logit": 50.0, "alignment": 5.0, "found": None},
+        "base": {"logit": 7.0, "alignment": 0.7, "found": False, "score": None, "cut": None},
+        "focal": {"logit": pytest.approx(6.9), "alignment": 0.69, "found": None, "score": None, "cut": None},
+        "grey": {"logit": 50.0, "alignment": 5.0, "found": None, "score": None, "cut": None},
     }
+    cut = rows({"base": BASE, "focal": FOCAL, "grey": GREY}, FOUND, ranked=-1.25, cut=-1.0)
+    assert {(said["score"], said["cut"]) for said in picked(cut)["missed"]["arms"].values()} == {(-1.25, -1.0)}
     assert (one["patient"], one["seed"], one["class"]) == ("patient g", 0, "mel")
 
 
@@ -81,9 +83,23 @@ def test_without_regions_the_logit_takes_the_place_and_says_so() -> None:
     table = rows({"base": BASE, "focal": FOCAL, "grey": GREY}, FOUND, alignment=np.nan)
     found = picked(table)
     assert found["largest gain"]["case"] == "a"
-    assert found["largest gain"]["why"] == "logit (nobody drew a region of this class) +4.00, focal against base"
+    assert found["largest gain"]["why"] == "logit (where maps lie was not measured) +4.00, focal against base"
     assert found["median"]["arms"]["base"]["alignment"] is None
     assert picked(table.drop(columns="alignment"))["largest loss"]["case"] == "e"
+
+
+@pytest.mark.parametrize(
+    ("drawn", "why"),
+    [
+        ("", "nobody drew a region of this class here"),
+        ("d", "all regions are of one patient, so there are no others to compare with"),
+        ("de", "drawn, but where maps lie was not measured"),
+    ],
+)
+def test_why_the_look_has_no_figure_is_what_is_the_case(drawn: str, why: str) -> None:
+    table = rows({"base": BASE, "focal": FOCAL, "grey": GREY}, FOUND, alignment=np.nan)
+    table["drawn"] = table["case"].isin(list(drawn))
+    assert picked(table)["largest gain"]["why"] == f"logit ({why}) +4.00, focal against base"
 
 
 def test_the_order_of_rows_is_nothing_and_the_names_settle_ties() -> None:

@@ -249,7 +249,11 @@ def test_found_is_read_from_the_row_of_the_image() -> None:
     rows = pd.DataFrame({"row": [6, 3, 2], "class": ["a", "b", "a"]}, index=[5, 1, 9])
     one: Any = SimpleNamespace(chosen_on=seen, seen=seen, rows=rows)
     look: Any = SimpleNamespace(probe=probe, choose=probe, kind="independent", crossed=False, looked=[one])
-    assert all_rows(look)["found"].tolist() == [0.0, 1.0, 1.0]
+    found = all_rows(look)
+    assert found["found"].tolist() == [0.0, 1.0, 1.0]
+    assert found["ranked"].tolist() == [-1.0, 1.0, 1.0] and found["cut"].tolist() == [1.0, 1.0, 1.0]
+    exclusive = all_rows(SimpleNamespace(**vars(look) | {"kind": "exclusive"}))  # type: ignore[arg-type]
+    assert exclusive["ranked"].tolist() == [-1.0, 1.0, 1.0]  # scores 0 and 1: the odds of a class are their difference
 
 
 def test_units_are_judged_on_images_with_a_region_and_on_images_without_any_finding() -> None:

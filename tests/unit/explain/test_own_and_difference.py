@@ -233,3 +233,21 @@ def test_rows_of_the_gate_say_why_they_have_no_interval() -> None:
     assert not greyed and [one["reason"] for one in rows] == [
         "a share of the networks that were tried: no interval", "", "one network: no interval", "told",
     ]  # fmt: skip
+
+
+def test_regions_of_one_patient_are_told_from_nothing_to_measure() -> None:
+    """Class b has one patient: its maps have nobody else's regions to be compared with. Class a has twelve."""
+    frame = lines()
+    frame["patient"] = np.where(frame["class"] == "b", "p12", frame["patient"])
+    frame["mass_0"] = np.where(frame["class"] == "b", np.nan, 0.2)
+    rows = alignment_rows(frame, sides({("focal", "b"): "it failed"}))
+    about = {"metric": "mass_corrected", "class": "b"}
+    alone = "all regions are of one patient: no other's to compare with"
+    base, ours = find(rows, arm="bce", **about), find(rows, arm="cb", **about)
+    assert (base["value"], base["n_images"], base["n_patients"]) == (None, 12, 1)
+    assert (base["status"], base["reason"], base["diff_reason"]) == ("absent", alone, "")
+    assert (ours["reason"], ours["diff_reason"], ours["diff_status"]) == (alone, alone, "absent")
+    grey = find(rows, arm="focal", **about)
+    assert grey["reason"] == f"maps of focal are not trusted: it failed; {alone}"
+    assert find(rows, arm="cb", metric="mass", **{"class": "b"})["reason"] == "1 patient, fewer than 10: no interval"
+    assert find(rows, arm="cb", metric="mass_corrected", **{"class": "a"})["value"] is not None
