@@ -199,13 +199,13 @@ class ProbeSet:
     def balanced(self, per_class: int, *names: object) -> np.ndarray:
         """Rows of a probe with at most `per_class` images of each class, of one patient as few as can be; sorted.
 
-        Units are compared over classes on such a probe: a concept's share of the pixels bounds its intersection over
-        union. `names` seed the draw.
+        As many images without any finding are among them: where all findings have a class in common, only those lack
+        it. `names` seed the draw.
         """
         rng = numpy_rng("balanced probe", *names)
         chosen: set[int] = set()
-        for k in range(self.n_classes):
-            rows = rng.permutation(np.flatnonzero(self.labels[:, k] == 1))
+        for of_class in (*(self.labels == 1).T, (self.labels == 0).all(axis=1)):
+            rows = rng.permutation(np.flatnonzero(of_class))
             seen: dict[object, int] = {}
             turns = []  # an image of a patient who was met t times before comes in turn t
             for row in rows:

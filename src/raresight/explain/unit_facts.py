@@ -16,7 +16,7 @@ from raresight.explain.probe import ProbeSet
 from raresight.explain.store import Seen
 from raresight.explain.unit_auroc import unit_auroc
 
-VERSION = 2
+VERSION = 3
 PER_CLASS = 100  # images of a class on which units are judged by labels
 WITHOUT_BEST = 10  # units that are set to 0
 DRAWS = 20  # other units instead

@@ -221,3 +221,13 @@ def test_average_precision_of_the_planted_logits_is_one() -> None:
     with torch.no_grad():
         logits = Net()(torch.from_numpy(np.asarray(probe.images))).numpy()
     assert [average_precision_score(probe.labels[:, k], logits[:, k]) for k in range(2)] == [1, 1]
+
+
+def test_where_all_findings_have_a_class_in_common_images_without_a_finding_lack_it() -> None:
+    """On films of two collections every film with a finding may be one of pneumonia too."""
+    labels = np.array([[1, 1]] * 4 + [[1, 0]] * 4 + [[0, 0]] * 8, dtype=float)
+    probe = ProbeSet(np.zeros((16, 1, 4, 4), np.float32), labels, np.arange(16), ("common", "rare"))
+    rows = probe.balanced(6, "units")
+    assert (labels[rows, 0] == 1).sum() >= 6 and (labels[rows, 0] == 0).sum() == 6
+    everywhere = ProbeSet(np.zeros((8, 1, 4, 4), np.float32), labels[:8], np.arange(8), ("common", "rare"))
+    assert (labels[everywhere.balanced(6, "units"), 0] == 1).all()
