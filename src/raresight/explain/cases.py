@@ -37,9 +37,9 @@ def pick_cases(
     Shapes: `rows` has one row an (arm, seed, class, case): columns arm, seed, class, case, patient, logit, found (True,
     False, or NaN where no threshold is known) and `measure`; `ranked` and `cut` (the score that is cut, and where), and
     `drawn` (whether somebody drew the finding), where they are known. Only the rows of `seed` count (the lowest if
-    None), as its maps are those that are shown; lots are drawn with it and `names`. Returns dicts of `name` (`melanoma-1`, a
-    pseudonym), `case`, `patient`, `class`, `seed`, `rule`, `why` (in words), and `arms`: arm -> `logit`, `alignment`
-    (the measure), `found`, `score` (`ranked`) and `cut`, each None where unknown.
+    None), as its maps are those that are shown; lots are drawn with it and `names`. Returns dicts of `name`
+    (`melanoma-1`, a pseudonym), `case`, `patient`, `class`, `seed`, `rule`, `why` (in words), and `arms`: arm ->
+    `logit`, `alignment` (the measure), `found`, `score` (`ranked`) and `cut`, each None where unknown.
     Ranges: any finite measure, the larger the better; an image without a figure in the baseline, or in an arm that is
     not greyed, is not picked.
     Absent class: a class without a row has no case. Where no row of a class has the measure, the logit takes its place
