@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import raresight
 from raresight.explain.ablate import split_halves
 from raresight.explain.dissect import Dissection
-from raresight.explain.dissected import unit_facts
+from raresight.explain.dissected import beyond_chance, dissected, unit_facts
 from raresight.explain.legacy import legacy_concept_count
 from raresight.explain.look import Look
 from raresight.explain.probe import ProbeSet, Regions
@@ -149,6 +149,27 @@ def test_the_best_unit_and_the_best_by_chance() -> None:
             assert mine["value"] > chance["high"] > chance["value"] > 0
             assert mine["n_patients"] == chance["n_patients"] == 40
     assert {row["layer"] for row in rows if row["metric"].startswith("null_")} == {"layer"}
+
+
+def test_the_highest_by_chance_are_means_over_the_dealings() -> None:
+    look, _ = looked()
+    one = look.looked[0]
+    dissection = dissected(one.seen, look.probe, "layer", 0.005, look.home(one.network))
+    null = beyond_chance(one.seen, look.probe, "layer", dissection, look.home(one.network))
+    for metric, values in (("best_excess", null.top_excess), ("best_normalised", null.top_normalised)):
+        expected = values.mean(axis=0)[:2].tolist()
+        assert [found(f"null_{metric}", name)["value"] for name in CLASSES] == pytest.approx(expected)
+
+
+def test_each_class_has_as_many_units_taken_away_as_detect_it() -> None:
+    """Where no unit shows the second class, there is nothing to take away for it, and all the same for the first."""
+    images = np.array(planted().images)
+    images[:, 2:4] = 0.3 * np.random.default_rng(2).random((N, 2, SIDE, SIDE))
+    probe = replace(planted(), images=images)
+    look = raresight.look(arms={"plain": [Net()]}, probe=probe, layers="layer").run(["dissect"])
+    rows = {row["class"]: row for row in look.tables()["dissection"] if row["metric"] == "ablation_detectors"}
+    assert rows["used"]["value"] == pytest.approx(lost("explain", "detectors"))
+    assert (rows["unused"]["value"], rows["unused"]["reason"]) == (None, "no detector")
 
 
 def test_of_one_patient_nothing_can_be_beyond_chance() -> None:
