@@ -48,10 +48,14 @@ def explain(
 
 
 def verdicts(result: dict[str, Any]) -> str:
-    """A line for each arm and class of the verdict table, or why there is none."""
-    rows = result["tables"].get("verdict", [])
+    """A line for each arm and class of the verdict table, with why nothing can be said, or why there is no line."""
+    from raresight.report.look_reasons import told_flag
+    from raresight.report.look_rows import Look
+
+    rows, look = result["tables"].get("verdict", []), Look(result)
     lines = [
-        f"{row['arm'] or '':<24} {row['class'] or '':<20} {row['verdict'] or row['reason']}".rstrip()
+        f"{row['arm'] or '':<24} {row['class'] or '':<20} "
+        f"{told_flag(look, row['verdict'], row) if row['verdict'] else row['reason']}".rstrip()
         for row in rows
         if row["metric"] == "verdict"
     ]

@@ -12,6 +12,7 @@ from raresight.report.words import DASH, class_name, number
 Entry = Mapping[str, Any]
 SCORE, ALIGNMENT, LAST = "auroc", "alignment", "alignment_last"
 TOO_FEW = ("few", "absent", "not_estimable", "wide")  # statuses that are not drawn as a confident dot
+FEWEST_SEEDS = 3  # an arm, below which T1 gives no verdict
 MEASURES = {
     "hit": "hit rate",
     "iou": "overlap (IoU)",
@@ -75,6 +76,16 @@ class Look:
         """The layer whose maps and units are shown: the chosen one, else the deepest."""
         chosen = self.choices.get("layer")
         return str(chosen) if chosen else (self.layers[-1] if self.layers else "")
+
+    @property
+    def placeless(self) -> bool:
+        """Whether the baseline has no layer that keeps the places of the image apart, so that there is no map."""
+        return self.data.get("layers") == []
+
+    @property
+    def without_places(self) -> str:
+        """Why there are no maps, where the network cannot have any."""
+        return f"{self.baseline} does not keep the places of the image apart, so there are no maps and no units"
 
     @property
     def choices(self) -> Entry:
@@ -169,6 +180,8 @@ class Look:
             return f"not computed, because {reasons[0]}"
         if table in ("alignment", "dissection") and not self.n_regions:
             return "not computed, because nobody drew where the findings lie"
+        if table in ("alignment", "dissection") and self.placeless:
+            return f"not computed, because {self.without_places}"
         return "not computed, because raresight explain was not asked for it"
 
 
@@ -193,9 +206,15 @@ def untrusted_difference(row: Entry | None) -> bool:
 
 
 def sure(row: Entry | None) -> bool:
-    """Whether a difference is clear after the correction for the number of comparisons."""
+    """Whether a difference is clear after the correction for the number of comparisons, and with seeds enough."""
     clear = row is not None and row.get("p_adjusted") is not None and float(row["p_adjusted"]) < 0.05
-    return clear and firm_difference(row) and not untrusted_difference(row)
+    return clear and firm_difference(row) and not untrusted_difference(row) and not few_seeds(row)
+
+
+def few_seeds(row: Entry | None) -> bool:
+    """Whether the difference rests on so few seeds an arm that a seed's luck could be all of it."""
+    n = (row or {}).get("diff_n_seeds")
+    return n is not None and int(n) < FEWEST_SEEDS
 
 
 def signed(value: float) -> str:

@@ -62,7 +62,8 @@ EXPLAINED = {
     "of ablation, the average precision that a class loses without its own units, less that without as many others.",
     "geometry": "Features are what the network hands to its last layer, the head, which has a row of weights for each "
     "class. NC1 to NC3 (neural collapse) say how far images of a class have shrunk to one point: the nearer to 0, the "
-    "further. Slopes are on the logarithm of training images.",
+    "further. Slopes are on the logarithm of training images: those of lengths of "
+    "their logarithm (0.1: 10.5% longer where images are e times as many), that of the bias in logits.",
     "gate": "The weights are made random from the head down; maps that hardly change by that do not show what was "
     "learnt, and fail. Each kind of map is checked at each layer that is measured. Logit: the score before it becomes "
     "a probability.",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raresight.report.look_reasons import TOO_FEW, told_flag
 from raresight.report.look_rows import Entry, Look, told_value
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import class_name, listing, many, part_name
 
 WORSE_LOOK, SAME_SCORE = "better score, worse look", "same score, different model"
-CONSISTENT, TOO_FEW, NOT_TRUSTED = "consistent", "too few to tell", "maps not trusted"
+CONSISTENT, NOT_TRUSTED = "consistent", "maps not trusted"
 ORDER = (WORSE_LOOK, SAME_SCORE, CONSISTENT, TOO_FEW, NOT_TRUSTED)
 MEANS = {
     WORSE_LOOK: "AUROC or average precision rose, and the maps lie on the findings less than before, at the layer "
     "that is shown or at the last one before the score.",
     SAME_SCORE: "No difference in score was shown, and yet where it looks, or what its units detect, differs.",
     CONSISTENT: "No look was shown to differ, or the score moved with it. That does not make two models equal.",
-    TOO_FEW: "Fewer than ten patients, fewer than three seeds, or no drawn regions: nothing can be said either way.",
+    TOO_FEW: "Fewer than ten patients, fewer than three seeds an arm, no drawn regions, regions of one patient alone, "
+    "no maps, or maps that are mostly empty, as each field says: nothing can be said either way.",
     NOT_TRUSTED: "The maps did not pass the check with random weights: they hardly depend on what the network learnt, "
     "or there are too few of them to judge. No look is read.",
 }
@@ -42,14 +44,14 @@ READINGS = {
     ),
     "F7": Reading(
         "Every difference with its interval",
-        "Read a bar against the line at 0 first, then against the grey band: a difference inside the band is no larger "
-        "than what another seed of the baseline alone would do. Alignment says how much of the map lies in the drawn "
-        "region, beyond chance. It is measured twice: at the layer that is shown (chosen because the baseline's maps "
-        "lie best on the findings there, unless layers were named) and at the last layer before the score. A network "
-        "can look at the finding in the one and still lean on something else, such as a ruler, in the other; so a loss "
-        "in either column counts. Detectors are units that answer to the class; d′ says "
-        "how far apart, in standard deviations, the scores of images with and without the class lie; it comes from the "
-        "score's own numbers, so it raises no flag by itself.",
+        "Read a bar against the line at 0 first, then against the grey band, where there is one: a difference inside "
+        "the band is no larger than what another seed of the baseline alone would do. Alignment says how much of the "
+        "map lies in the drawn region, beyond chance. It is measured twice: at the layer that is shown (chosen "
+        "because the baseline's maps lie best on the findings there, unless layers were named) and at the last layer "
+        "before the score. A network can look at the finding in the one and still lean on something else, such as a "
+        "ruler, in the other; so a loss in either column counts. Detectors are units that answer to the class; d′ "
+        "says how far apart, in standard deviations, the scores of images with and without the class lie; it comes "
+        "from the score's own numbers, so it raises no flag by itself.",
         "A bar over 0 does not show that two arms are equal. The measures are corrected together, so a single bar that "
         "clears 0 may still have a hollow dot: it is not clear once all bars are counted.",
     ),
@@ -123,6 +125,8 @@ def headline(look: Look) -> str:
         TOO_FEW: "Too few patients, regions or seeds to tell whether any arm looks elsewhere.",
         NOT_TRUSTED: "The maps did not pass the check, so nothing is said about where the models look.",
     }
+    if look.placeless and set(found) == {TOO_FEW}:
+        return f"{_sentence(look.without_places)} Whether any arm looks elsewhere was not measured."
     first = next((flag for flag in ORDER if found.get(flag)), None)
     if first is None:
         return "No arm could be compared with the baseline."
@@ -163,7 +167,9 @@ def beyond_chance(look: Look) -> str:
         if row is not None:
             by.setdefault(str(row.get("verdict") or TOO_FEW), []).append(class_name(name))
     if not by:
-        return "Whether the maps lie on findings at all could not be measured, since nobody drew where they are."
+        why = "nobody drew where they are" if not look.n_regions else "raresight explain was not asked for it"
+        why = look.without_places if look.placeless else why
+        return f"Whether the maps lie on findings at all was not measured, since {why}."
     told = [f"{verdict} for {listing(names)}" for verdict, names in by.items()]
     return (
         f"Does {look.baseline} look at the findings at all, more than other patients' regions of the same class would "
@@ -173,7 +179,7 @@ def beyond_chance(look: Look) -> str:
 
 def verdict_grid(look: Look) -> Table | None:
     """Classes down, arms across: the flag of each."""
-    given = {(str(row["arm"]), str(row["class"])): flag for flag, row in flags(look)}
+    given = {(str(row["arm"]), str(row["class"])): told_flag(look, flag, row) for flag, row in flags(look)}
     if not given:
         return None
     arms = [arm for arm in look.others if any(arm == one for one, _ in given)]
@@ -230,9 +236,16 @@ def what_it_cannot_say(look: Look) -> list[str]:
     """What no figure here can show, with what is peculiar to this study first."""
     said = [f"{arm}: {why}. Nothing that rests on its maps may be read." for arm, why in look.greyed.items()]
     few = [class_name(name) for name in look.classes if 0 < int(look.per_class[name].get("n_regions") or 0) < 10]
-    none = [class_name(name) for name in look.classes if not look.per_class[name].get("n_regions")]
-    if none and look.n_regions:
-        said.append(f"Nobody drew regions of {listing(none)}: where models look for them is not measured.")
+    none = [name for name in look.classes if not look.per_class[name].get("n_regions")]
+    if look.n_regions and not look.placeless:
+        absent = [name for name in none if look.per_class[name].get("n_images") == 0]
+        undrawn = [name for name in none if name not in absent]
+        missing = (
+            f"There is no patient with {_named(absent)} in the {part_name(str(look.data.get('part') or ''))}",
+            absent,
+        )
+        for what, names in ((f"Nobody drew regions of {_named(undrawn)}", undrawn), missing):
+            said += [f"{what}: where models look for them is not measured."] if names else []
     if few:
         said.append(f"Fewer than ten regions of {listing(few)}: shown, but without an interval.")
     if len(look.seeds) < 2:
@@ -244,6 +257,10 @@ def what_it_cannot_say(look: Look) -> list[str]:
         "What is seen on these images need not hold at another hospital or camera.",
     ]
     return said
+
+
+def _named(classes: list[str]) -> str:
+    return listing([class_name(name) for name in classes])
 
 
 def _with_regions(look: Look) -> int:

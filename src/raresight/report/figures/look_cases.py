@@ -56,15 +56,49 @@ def _grid(look: Look, class_: str, cases: Sequence[tuple[int, Case]], arrays: Ma
         f"{class_name(class_).capitalize()}, {many(len(cases), 'case')} picked by rule, none by hand; networks of seed "
         f"{', '.join(seeds)}. Colour is the raw map on one scale for all arms of a case: bright is strong, bare is "
         "nothing. The dotted line surrounds what lies above half of a map's own highest value; the solid line is the "
-        "drawn region. Logit: the score before it becomes a probability, above 0 for likely. Peak: the map's highest "
-        f"value, against the highest of all arms. Look: {look.measure}, beyond chance. It can lie far below 0 for a "
-        "finding smaller than those of other patients, whose regions would hold more of the same map."
+        "drawn region. Peak: the map's highest value, against the highest of all arms. Look: "
+        f"{look.measure}, beyond chance. It can lie far below 0 for a finding smaller than those of other patients, "
+        "whose regions would hold more of the same map."
     )
+    caption += _what_found_means(look, [case for _, case in cases])
     if look.data.get("dims") == 3:
         caption += " Volumes: one slice is shown, named at each case; the figures are of the whole volume."
     caption += greyed_caption(look)
     alt = f"Saliency maps of every arm for cases of {class_name(class_)}. {caption}"
     return Figure("".join([*parts, "</svg>"]), alt, caption, numbers(look, [case for _, case in cases]))
+
+
+def _what_found_means(look: Look, cases: Sequence[Case]) -> str:
+    """What the line under a picture says: the score against its cut where these are known, else the logit alone."""
+    if not any(_ranked((case.get("arms") or {}).get(arm) or {}) for case in cases for arm in look.arms):
+        return " Logit: the score before it becomes a probability."
+    where = "the validation part" if look.choices.get("chosen_on") == "val" else "other patients"
+    return (
+        f" Under each picture stands the network's score for the class against its cut. Found: the score reaches the "
+        f"cut; missed: it does not. The cut is the network's own for this class, the one at which sensitivity and "
+        f"specificity together were highest on {where} (Youden's point), so it need not be 0. Score: the logarithm of "
+        "the odds of the class, against all other classes where only one can be right, after what the arm itself does "
+        "to scores."
+    )
+
+
+def _ranked(said: Mapping[str, Any]) -> bool:
+    return said.get("score") is not None and said.get("cut") is not None
+
+
+def _verdict(said: Mapping[str, Any]) -> str:
+    """`+1.2 < +1.9: missed`; the logit alone where no cut is known."""
+    found = {True: "found", False: "missed"}.get(said.get("found"))  # type: ignore[arg-type]
+    if found and _ranked(said):
+        digits = 1 if round(said["score"], 1) != round(said["cut"], 1) else 2
+        score, cut = _figure(said["score"], digits), _figure(said["cut"], digits)
+        return f"{score} {'≥' if said['found'] else '<'} {cut}: {found}"
+    logit = said.get("logit")
+    return (DASH if logit is None else f"logit {_figure(logit)}") + (f", {found}" if found else "")
+
+
+def _figure(value: float, digits: int = 1) -> str:
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _heads(look: Look, line: int, across: int, y: float) -> list[str]:
@@ -100,7 +134,7 @@ def _row(look: Look, case: Case, arrays: Mapping[str, np.ndarray], i: int, y: fl
             if cell % across == 0:
                 parts += _heads(look, line, across, at + line * HEAD - 4)
             at += (line + 1) * HEAD
-        inner, told = _cell(look, case, name, picture, maps.get(name), top)
+        inner, told = _cell(look, case, name, picture, maps.get(name), top, drawn=bool(region))
         drawn = f'<path d="{region}" fill="none" stroke="#000" stroke-width="2.2" stroke-opacity=".55"/>' \
                 f'<path d="{region}" fill="none" stroke="#fff" stroke-width="1.1"/>' if region else ""  # fmt: skip
         parts.append(f'<g transform="translate({x:g} {at:g})">{inner}{drawn}{told}</g>')
@@ -113,18 +147,16 @@ def _stored(look: Look) -> list[str]:
 
 
 def _cell(
-    look: Look, case: Case, arm: str, picture: np.ndarray, values: np.ndarray | None, top: float
+    look: Look, case: Case, arm: str, picture: np.ndarray, values: np.ndarray | None, top: float, *, drawn: bool
 ) -> tuple[str, str]:
     """What lies under the region's outline, and the lines of text below."""
     high, wide = picture.shape[:2]
     size = f'width="{wide}" height="{high}"'
     if not arm:
-        lines = [case["name"], "region: " + ("drawn" if case_has_region(case) else "not drawn")]
+        lines = [case["name"], "region: " + ("drawn" if drawn else "not drawn")]
         return f'<image {size} href="{jpeg(picture)}"/>', _lines(lines, high)
     said = (case.get("arms") or {}).get(arm) or {}
-    logit = said.get("logit")
-    found = {True: ", found", False: ", missed", None: ""}[said.get("found")]
-    first = (DASH if logit is None else f"logit {logit:+.1f}".replace("-", "−")) + found
+    first = _verdict(said)
     if values is None or not np.isfinite(values).all():
         return f'<rect {size} fill="#f1f3f4"/>', _lines([first, "no map"], high)
     peak = float(values.max())
@@ -142,10 +174,6 @@ def _cell(
     return f'<image {size} href="{jpeg(shown)}"/>{dotted}', _lines([first, second], high, grey)
 
 
-def case_has_region(case: Case) -> bool:
-    return any((said or {}).get("alignment") is not None for said in (case.get("arms") or {}).values())
-
-
 def _lines(lines: Sequence[str], high: int, grey: bool = False) -> str:
     slanted = ' font-style="italic"'
     return "".join(
@@ -160,13 +188,13 @@ def numbers(look: Look, cases: Sequence[Case]) -> Table:
     for case in cases:
         for arm in look.arms:
             said = (case.get("arms") or {}).get(arm) or {}
-            logit, aligned = said.get("logit"), said.get("alignment")
             found = {True: "found", False: "missed", None: "not known"}[said.get("found")]
-            figures = [DASH if value is None else signed(value) for value in (logit, aligned)]
-            cells = (case["name"], case["rule"], arm, figures[0], found, figures[1])
+            values = (said.get(key) for key in ("logit", "score", "cut", "alignment"))
+            figures = [DASH if value is None else signed(value) for value in values]
+            cells = (case["name"], case["rule"], arm, *figures[:3], found, figures[3])
             rows.append(Row(cells, "wide" if arm in look.greyed else ""))
     note = "Pseudonyms; cases_key.csv beside the page tells the cases to those who hold the data."
-    return table(("Case", "Picked as", "Arm", "Logit", "Said", "Alignment"), rows, (3, 5), note)
+    return table(("Case", "Picked as", "Arm", "Logit", "Score", "Cut", "Said", "Alignment"), rows, (3, 4, 5, 7), note)
 
 
-__all__ = ["case_grids", "case_has_region", "numbers"]
+__all__ = ["case_grids", "numbers"]

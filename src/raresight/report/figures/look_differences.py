@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from raresight.report.figures.look_style import greyed_caption, greyed_classes_caption
+from raresight.report.figures.look_style import few_seeds_caption, greyed_caption, greyed_classes_caption
 from raresight.report.figures.style import CYCLE, FAINT, GREEN, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
 from raresight.report.look_rows import (
     ALIGNMENT,
@@ -32,7 +32,7 @@ MOST_LINES = 72  # of a figure; the classes that do not fit stand in the table
 YARDSTICK = "#e4e8eb"
 NOTE = (
     "95% intervals. p after Holm: how often a difference this large would come by chance, raised for the number of "
-    "comparisons. Bold: below 0.05."
+    "comparisons. Bold: below 0.05, with three seeds an arm or more."
 )
 
 
@@ -62,15 +62,27 @@ def look_differences(look: Look) -> Figure | Absent:
         figure.supxlabel(f"lost (left) or gained (right) against {look.baseline}", fontsize=8.5, color=SOFT)
         svg = to_svg(figure)
     left_out = len(look.classes) - len(names)
+    band = (
+        f"The grey band is one standard deviation between the seeds of {look.baseline} alone: a difference inside it "
+        "may be chance in training. "
+    )
     caption = (
-        f"Paired on the same patients, rarest class first. The grey band is one standard deviation between the "
-        f"seeds of {look.baseline} alone: a difference inside it may be chance in training. Filled: still clear when "
+        f"Paired on the same patients, rarest class first. {band if _banded(look, shown, names) else ''}Filled: still "
+        "clear when "
         "all comparisons of the study are counted (Holm's correction); hollow: not; a cross: too few patients for an "
         "interval." + (f" {left_out} commoner classes stand in the table." if left_out else "")
     )
-    caption += _where(look, shown) + greyed_caption(look) + greyed_classes_caption(look, ALIGNMENT)
+    caption += (
+        few_seeds_caption(look) + _where(look, shown) + greyed_caption(look) + greyed_classes_caption(look, ALIGNMENT)
+    )
     caption += _grey_at_last(look, names)
     return Figure(svg, "Differences in score and look from the baseline. " + caption, caption, numbers(look, shown))
+
+
+def _banded(look: Look, shown: list[str], names: list[str]) -> bool:
+    """Whether the spread between the baseline's seeds is drawn anywhere."""
+    rows = (look.find("verdict", metric, arm, name) for metric in shown for arm in look.others for name in names)
+    return any(row is not None and row.get("spread") is not None and row.get("difference") is not None for row in rows)
 
 
 def _where(look: Look, shown: list[str]) -> str:

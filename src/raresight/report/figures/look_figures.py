@@ -34,12 +34,16 @@ def figures_of(look: Look, folder: Path) -> dict[str, Figure | Absent]:
         "F1_score_and_alignment": score_and_alignment(look),
         "F7_differences": look_differences(look),
         **{f"F2_cases_{plain(name)}": grid for name, grid in grids.items()},
-        **({} if grids else {"F2_cases": Absent(NO_PICTURES if look.without_pictures else NO_CASES)}),
+        **({} if grids else {"F2_cases": Absent(NO_PICTURES if look.without_pictures else _why_no_cases(look))}),
         "F3_frequency": frequency(look),
         "F4_detectors": detectors(look),
         "F5_layers": layers(look),
         "F6_units": Absent(NO_PICTURES) if look.without_pictures else units(look, folder),
     }
+
+
+def _why_no_cases(look: Look) -> str:
+    return f"not computed, because {look.without_places}" if look.placeless else NO_CASES
 
 
 def figures_without_pictures(look: Look) -> dict[str, Figure | Absent]:

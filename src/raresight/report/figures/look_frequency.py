@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import ceil, log
 
 from matplotlib.axes import Axes
 
@@ -19,8 +19,8 @@ PANELS = (
 SLOPES = {"head_norm": "head_norm_slope", "feature_norm": "feature_norm_slope"}
 LABEL_GAP = 0.1
 NAME_GAP = 0.055
-CLOSE = (0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3)
 WIDE = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20)
+STEPS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # of ticks where all lengths are near 1
 
 
 def frequency(look: Look) -> Figure | Absent:
@@ -42,7 +42,8 @@ def frequency(look: Look) -> Figure | Absent:
         svg = to_svg(figure)
     caption = (
         "Flat is fair: a line that rises means that rare classes get less of it than common ones. "
-        "Beside each line its slope on the logarithm of training images, with the 95% interval where there is one. "
+        "Beside each line of lengths the slope of their logarithm on that of training images, with the 95% interval "
+        "where there is one: 0.1 means 10.5% longer where images are e (2.7) times as many. "
         "Hollow marks: too few patients, or maps that must not be read."
     )
     caption += greyed_caption(look)
@@ -91,11 +92,22 @@ def _panel(axes: Axes, look: Look, source: str, metric: str) -> None:
         axes.yaxis.set_minor_formatter(lambda value, _: "")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         low, high = axes.get_ylim()
-        ticks = CLOSE if high / low < 1.6 else WIDE
-        axes.set_yticks([t for t in ticks if low <= t <= high])
+        axes.set_yticks(_lengths(low, high))
         axes.set_ylim(low, high)
         axes.minorticks_off()
     _names(axes, ends)
+
+
+def _lengths(low: float, high: float) -> list[float]:
+    """Ticks between the ends of an axis of lengths, three at least where there is room for them."""
+    wide = [tick for tick in WIDE if low <= tick <= high]
+    if high / low >= 1.6 and len(wide) > 2:
+        return wide
+    for step in STEPS:
+        near = [round(n * step, 6) for n in range(ceil(low / step), int(high / step) + 1)]
+        if len(near) > 2:
+            return near
+    return wide
 
 
 def _slope(look: Look, arm: str, metric: str) -> str:
@@ -153,8 +165,9 @@ def numbers(look: Look) -> Table:
         slopes = [told_value(look.find("geometry", name, arm)) for name in (*SLOPES.values(), "bias_slope")]
         collapse = told_value(look.find("geometry", "minority_collapse", arm))
         rows.append(Row((arm, *slopes, collapse), "wide" if arm in look.greyed else ""))
-    head = ("Arm", "Slope of head length", "Slope of feature length", "Slope of bias", "Minority collapse")
+    head = ("Arm", "Slope of head length", "Slope of feature length", "Slope of bias (logits)", "Minority collapse")
     note = (
-        "Slopes on the natural logarithm of training images: 0.1 means 10.5% longer where images are e times as many."
+        "Slopes on the natural logarithm of training images. Of lengths it is that of their logarithm: 0.1 means 10.5% "
+        "longer where images are e (2.7) times as many. Of the bias: 0.1 means that 0.1 is added to the logit there."
     )
     return table(head, rows, (1, 2, 3, 4), note)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from raresight.report.figures.look_style import arm_look, greyed_caption
 from raresight.report.figures.style import HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
@@ -191,6 +192,8 @@ def _finish(axes: Axes, look: Look, title: str) -> None:
     axes.set_title(title, fontsize=8.5)
     axes.set_xticks(range(len(look.layers)), [_short(name) for name in look.layers], fontsize=7)
     axes.set_xlim(-0.3, len(look.layers) - 0.7)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.4g}".replace("-", "−"))
     axes.grid(axis="y", color=HAIR, lw=0.6)
     axes.set_axisbelow(True)
 

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from raresight.report.figures.look_style import (
     apart,
     arm_title,
+    few_seeds_caption,
     greyed_caption,
     greyed_classes_caption,
     rarity_colour,
@@ -83,7 +84,7 @@ def score_and_alignment(look: Look) -> Figure | Absent:
         caption += (
             f" A dot without an arrow: maps of {look.baseline} that failed the check leave no difference to show."
         )
-    caption += greyed_caption(look) + greyed_classes_caption(look, ALIGNMENT)
+    caption += few_seeds_caption(look) + greyed_caption(look) + greyed_classes_caption(look, ALIGNMENT)
     return Figure(svg, "Arrows of score against alignment for every arm and class. " + caption, caption, numbers(look))
 
 

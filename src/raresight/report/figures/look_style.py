@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, to_hex
 
 from raresight.report.figures.style import CYCLE, FAINT, INK, MARKERS, SOFT, Absent, Figure
-from raresight.report.look_rows import Look, greyed
+from raresight.report.look_rows import FEWEST_SEEDS, Look, few_seeds, greyed
 from raresight.report.words import class_name, listing
 
 AROUND = 0.75  # of a label's room: how near it may come to a mark, which is smaller than another label
@@ -35,9 +35,9 @@ def rarity_colour(look: Look, class_: str) -> str:
 
 
 def arm_look(look: Look, arm: str) -> tuple[str, str]:
-    """Colour and marker of an arm: the baseline in ink, a greyed arm in grey."""
+    """Colour and marker of an arm: the baseline in ink, a greyed arm in grey, be it the baseline."""
     if arm == look.baseline:
-        return INK, "o"
+        return (FAINT if arm in look.greyed else INK), "o"
     place = look.others.index(arm)
     return (FAINT if arm in look.greyed else CYCLE[place % len(CYCLE)]), MARKERS[place % len(MARKERS)]
 
@@ -71,6 +71,18 @@ def greyed_classes_caption(look: Look, metric: str) -> str:
                 found.setdefault(arm, []).append(class_name(name))
     told = "; ".join(f"{arm}: {listing(names)}" for arm, names in found.items())
     return f" Grey in single classes, because most maps of the class are empty: {told}." if told else ""
+
+
+def few_seeds_caption(look: Look) -> str:
+    """A sentence for the caption where arms have too few seeds for any difference to be called clear; empty else."""
+    found = sorted({int(row["diff_n_seeds"]) for row in look.rows("verdict") if few_seeds(row)})
+    if not found:
+        return ""
+    told = "one seed" if found == [1] else listing(["one" if n == 1 else str(n) for n in found], "or") + " seeds"
+    return (
+        f" With {told} an arm nothing can be told, so it stays hollow whatever its interval: a difference may be a "
+        f"seed's luck, and {FEWEST_SEEDS} seeds are the fewest that count."
+    )
 
 
 def apart(

@@ -29,7 +29,8 @@ def units(look: Look, folder: Path) -> Figure | Absent:
     found: Sequence[Unit] = look.data.get("units") or []
     path = folder / "units.npz"
     if not found or not path.exists():
-        return Absent("not computed, because no unit of the baseline detects a class, or units were not dissected")
+        why = "no unit of the baseline detects a class, or units were not dissected"
+        return Absent(f"not computed, because {look.without_places if look.placeless else why}")
     with np.load(path) as stored:
         patches = stored["patches"]
     found = found[: min(MOST_UNITS, len(patches))]
