@@ -95,22 +95,25 @@ def _gate(found: Found) -> list[str]:
     places = list(dict.fromkeys((one["layer"], one["method"]) for one in rows))
     at = {(one["arm"], one["layer"], one["method"]): one for one in rows}
     gains = ("deletion_gain", "insertion_gain")
-    said = head(
-        ["arm", *(f"{layer}, {method}" for layer, method in places), *(name.replace("_", " ") for name in gains)]
-    )
+    first = [place for place in places if place[1] == found["choices"]["method"]]
+    silent = [f"empty maps, {layer}" for layer, _ in first]
+    heads = (f"{layer}, {method}" for layer, method in places)
+    said = head(["arm", *heads, *silent, *(name.replace("_", " ") for name in gains)])
     for arm in found["arms"]:
         cells = []
         for place in places:
             one = at.get((arm, *place))
             cells.append("not tried" if one is None or not one["n_seeds"] else f"{_passed(one)} of {one['n_seeds']}")
         of_arm = {name: rows_of(found, "gate", metric=name, arm=arm) for name in gains}
+        cells += [_silent(rows_of(found, "gate", metric="empty_maps", arm=arm), *place) for place in first]
         said.append(line([arm, *cells, *(own(one[0]) if one else "-" for one in of_arm.values())]))
     tried = {place: [at[arm, *place] for arm in found["arms"] if (arm, *place) in at] for place in places}
     sums = [f"{sum(map(_passed, some))} of {sum(one['n_seeds'] or 0 for one in some)}" for some in tried.values()]
-    said.append(line(["all networks", *sums, *("" for _ in gains)]))
+    said.append(line(["all networks", *sums, *("" for _ in (*first, *gains))]))
     said += [
         "",
-        "Gains: logits that go with the map's brightest places and come back with them, beyond a random order.",
+        "Gains: logits that go with the map's brightest places and come back with them, beyond a random order. Empty "
+        "maps: share of a finding's images in which nothing speaks for it, mean of findings, seed by seed.",
     ]
     failed = {(one["arm"], one["layer"], one["method"]): one for one in rows if one["greyed"]}
     empty = [
@@ -120,6 +123,11 @@ def _gate(found: Found) -> list[str]:
     ]
     grey = [f"- Grey: {_about(one)}: {one['reason']}" for one in (*failed.values(), *empty)]
     return [*said, "", *(grey or ["No arm and no class is grey."])] if rows else []
+
+
+def _silent(rows: list[Entry], layer: str, method: str) -> str:
+    of = [one for one in rows if (one["layer"], one["method"]) == (layer, method) and one["value"] is not None]
+    return ", ".join(f"{one['value']:.0%}" for one in of) or "-"
 
 
 def _passed(row: Entry) -> int:

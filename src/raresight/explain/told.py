@@ -95,8 +95,24 @@ def gate_table(look: Look, method: str, layer: str = "") -> tuple[list[Row], dic
             network = {"arm": one.network.arm, "seed": one.network.seed}
             tried.setdefault(one.network.arm, {})[one.network.seed] = (said["passed"], said["reason"])
             facts += [network | fact | {"layer": layer} for fact in said["facts"]]
+            facts.append(network | {"layer": layer} | _empty_maps(look, one, one.layers[turn], method))
     rows, greyed = gate_rows(tried, facts)
     return [one | {"method": one["method"] or method, "layer": one["layer"] or layer} for one in rows], greyed
+
+
+def _empty_maps(look: Look, one: Looked, layer: str, method: str) -> dict[str, Any]:
+    """A line of T5: the share of a class's images whose map for it is 0 everywhere, mean of classes."""
+    maps, has = np.asarray(one.seen.maps[layer, method]), look.probe.labels == 1
+    empty = ~np.any(maps.reshape(*maps.shape[:2], -1), axis=2)
+    shares = [empty[has[:, k], k].mean() for k in range(has.shape[1]) if has[:, k].any()]
+    return {
+        "metric": "empty_maps",
+        "method": method,
+        "value": float(np.mean(shares)) if shares else None,
+        "n_images": int(has.any(axis=1).sum()),
+        "n_patients": len(np.unique(look.probe.patients[has.any(axis=1)].astype(str))),
+        "reason": "share of the images of a finding where nothing speaks for it, mean of classes",
+    }
 
 
 def mostly_empty(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
@@ -107,7 +123,7 @@ def mostly_empty(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
     """
     shares = rows.groupby(["arm", "class"], sort=False, as_index=False)["empty"].mean()
     return {
-        (arm, name): f"{share:.0%} of the maps of this class are empty: where the others lie says little"
+        (arm, name): f"{share:.0%} of the maps of this class are empty, so where they lie says little"
         for arm, name, share in shares.itertuples(index=False)
         if share > MOSTLY
     }

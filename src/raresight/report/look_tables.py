@@ -39,6 +39,7 @@ METRICS = MEASURES | {
     "d_prime_stratified": "d′ within label strata",
     "cka": "CKA",
     "gate": "check with random weights",
+    "empty_maps": "share of empty maps",
     "deletion_gain": "logit lost with what the map shows, beyond a random order",
     "insertion_gain": "logit won with what the map shows, beyond a random order",
     "map_spearman": "maps alike (Spearman)",

@@ -150,6 +150,13 @@ def test_each_layer_has_its_own_gate(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for row in alignment_table(look, sides_of(look, {})):
         assert row["greyed"] == ((row["arm"], row["layer"], row["method"]) == ("other", DEEP, "grad_cam")), row
     found = look.report(tmp_path / "out", pictures=False)
+    empty = [row for row in found["tables"]["gate"] if row["metric"] == "empty_maps"]
+    assert len(empty) == 2 * 2 * 4 and {(row["n_images"], row["n_patients"]) for row in empty} == {(24, 12)}
+    for row in empty:
+        seen = next(one.seen for one in look.looked if (one.network.arm, one.network.seed) == (row["arm"], row["seed"]))
+        silent = ~seen.maps[row["layer"], row["method"]].any(axis=(2, 3))
+        shares = [silent[look.probe.labels[:, k] == 1, k].mean() for k in (0, 1)]
+        assert row["value"] == pytest.approx(np.mean(shares))
     gate = [row for row in found["tables"]["gate"] if row["metric"] == "gate" and row["seed"] is None]
     assert {(row["layer"], row["method"], row["arm"]) for row in gate if row["greyed"]} == {(DEEP, "grad_cam", "other")}
     assert len(gate) == 2 * 2 * 2  # layers, kinds of maps, arms
