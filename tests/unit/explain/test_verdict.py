@@ -102,6 +102,12 @@ def test_maps_that_failed_the_gate_flag_nothing_whichever_arm_made_them():
         assert flag is None and NOT_TRUSTED in reason and whose in reason
 
 
+def test_where_no_look_is_shown_those_that_can_be_compared_are_told():
+    greyed = said("alignment", -0.2, 0.5) | {"p": None, "p_adjusted": None}
+    _, reason = verdict(rows(*FLAT, greyed, said("detectors", -4.0, 0.5), said("d_prime", 0.3, 0.5)))
+    assert "detectors -4.0" in reason and "d′ +0.300" in reason and "alignment -0.200" not in reason
+
+
 HIGHER = (said("auroc", 0.1, 0.001), said("auprc", 0.1, 0.001))
 LOST = said("alignment", -0.2, 1e-6, method="grad_cam", value=0.4)
 LESS = LOST | {"method": "hires_cam", "difference": -0.01, "p": 0.9, "p_adjusted": None}
