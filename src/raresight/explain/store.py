@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from raresight.core.errors import ConfigError, Problem, listed, nearest
 from raresight.core.files import read_json, sha256_of
 from raresight.core.progress import Advance
+from raresight.explain.kept import DAMAGED
 from raresight.explain.layers import Layer, spatial_layers
 from raresight.explain.probe import ProbeSet
 from raresight.explain.saliency import Said, class_maps
@@ -141,7 +142,7 @@ def see(
     batch: int = 32,
     advance: Advance = lambda done, total: None,
 ) -> Seen:
-    """What `network` says of `probe`: read from `folder` where it lies there and nothing changed, else found out.
+    """What `network` says of `probe`: read from `folder` where it lies there whole and nothing changed, else found out.
 
     One forward pass over the probe. The folder is written beside its place and moved there whole, so a killed process
     leaves either nothing or all of it. `model` gives the network where it is already in memory.
@@ -149,8 +150,9 @@ def see(
     Raises: `ConfigError` RS-R49 for a network that cannot be looked into.
     """
     key = sha256_of([VERSION, network.weights_sha256, probe_sha256, asked.as_dict()])
-    if (folder / FACTS).exists() and read_json(folder / FACTS)["key"] == key:
-        return opened(folder)
+    before = _before(folder, key)
+    if before is not None:
+        return before
     fresh = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -166,6 +168,14 @@ def see(
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return opened(folder)
+
+
+def _before(folder: Path, key: str) -> Seen | None:
+    """What lies in `folder`, where it was found out for this key and can still be read."""
+    try:
+        return opened(folder) if read_json(folder / FACTS)["key"] == key else None
+    except DAMAGED:
+        return None
 
 
 def opened(folder: Path) -> Seen:
