@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from numbers import Real
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,6 +43,14 @@ def fitting(
                 )
     known("kind", [kind], KINDS)
     known("counts", list(counts), probe.classes)
+    for name, count in counts.items():
+        if not isinstance(count, Real) or not count >= 0 or count == float("inf"):
+            raise _no_setting(
+                "counts",
+                f"{count!r} training images of '{name}'",
+                "classes are ordered and slopes are fitted by how often they were seen",
+                "give a number of images, 0 or more",
+            )
     for one in (probe, choose):
         if one is not None:
             _probe_fits(one)
@@ -85,21 +96,51 @@ def fitted(given: nn.Module | Callable[[], nn.Module], probe: ProbeSet) -> nn.Mo
     return model
 
 
+def labelled(probe: ProbeSet) -> tuple[ProbeSet, list[str]]:
+    """The probe with the regions of classes that their images are labelled with, and in words what was left out."""
+    regions = probe.regions
+    if regions is None:
+        return probe, []
+    if not len(regions):
+        return replace(probe, regions=None), []
+    fits = probe.labels[regions.row, regions.label] == 1
+    if fits.all():
+        return probe, []
+    kept = np.flatnonzero(fits)
+    some = replace(regions, row=regions.row[kept], label=regions.label[kept], packed=regions.packed[kept])
+    of = f" of {probe.part}" if probe.part else ""
+    told = f"regions{of} on images that do not have that label, left out: {int((~fits).sum()):,} of {len(fits):,}"
+    return replace(probe, regions=some if len(some) else None), [told]
+
+
+def folder_for(what: str, path: str | Path) -> Path:
+    """The path, where a folder stands there or can be made.
+
+    Raises: `ConfigError` RS-C34 where it or what it would lie in is a file.
+    """
+    path = Path(path)
+    there = next((place for place in (path, *path.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise _no_setting(
+            what,
+            f"{there} is a file",
+            "several files are written into a folder",
+            "name a folder that is there, or a path where nothing is yet; what was computed is kept",
+        )
+    return path
+
+
 def known(what: str, given: Sequence[str], options: Sequence[str]) -> None:
     """Raises: `ConfigError` RS-C34 for a name that there is not."""
     for name in given:
         if name not in options:
             close = nearest(str(name), options)
-            raise ConfigError(
-                Problem(
-                    code="RS-C34",
-                    level="error",
-                    column=what,
-                    found=f"there is no '{name}'",
-                    why="only what is named is measured",
-                    remedy=f"did you mean '{close}'?" if close else f"one or several of {listed(options)}",
-                )
-            )
+            remedy = f"did you mean '{close}'?" if close else f"one or several of {listed(options)}"
+            raise _no_setting(what, f"there is no '{name}'", "only what is named is measured", remedy)
+
+
+def _no_setting(what: str, found: str, why: str, remedy: str) -> ConfigError:
+    return ConfigError(Problem(code="RS-C34", level="error", column=what, found=found, why=why, remedy=remedy))
 
 
 def wrong(found: str, remedy: str) -> ConfigError:

@@ -23,7 +23,7 @@ from raresight.core.progress import Silent
 from raresight.explain.aligned import aligned
 from raresight.explain.choices import MOST_REGIONS, Cuts, few_regions, rows_kept
 from raresight.explain.dissection_table import dissection_table
-from raresight.explain.fitting import fitted, fitting, known, undefined, unlike, wrong
+from raresight.explain.fitting import fitted, fitting, folder_for, known, labelled, undefined, unlike, wrong
 from raresight.explain.kept import kept_json, kept_table
 from raresight.explain.network_facts import BETWEEN, between_facts, geometry_facts, geometry_rows
 from raresight.explain.network_facts import VERSION as GEOMETRY
@@ -96,12 +96,19 @@ def look(
     `cam`, and on the image itself, for annotated findings alone, `integrated_gradients` and `occlusion` (extra
     `explain`; some hundred passes a map). The verdict rests on the first kind of layer map, at the chosen layer and at
     the last one, and a second kind has to show the same by itself; maps on the image are measured beside them and not
-    put to the gate. `layers`: the names of those to look at, in any order, or `auto`, the deepest stages.
+    put to the gate. `layers`: the names of those to look at, in any order, or `auto`, the deepest stages. Regions on
+    images without their label are left out, and `limits` say so.
 
-    Raises: `ConfigError` RS-X01 without Captum where it is needed, RS-C34 for a name that there is not, RS-R48 where
-    there is nothing to look into, RS-R49 for a network that cannot be looked into, alone or beside the others.
+    Raises: `ConfigError` RS-X01 without Captum where it is needed, RS-C34 for a name that there is not or a setting
+    that cannot be, RS-R48 where there is nothing to look into, RS-R49 for a network that cannot be looked into, alone
+    or beside the others.
     """
     fitting(arms, probe, choose, kind=kind, counts=counts or {}, prior=prior)
+    choose = None if choose is probe else choose
+    probe, limits = labelled(probe)
+    if choose is not None:
+        choose, told = labelled(choose)
+        limits += told
     networks = [
         Network(arm, seed, partial(fitted, model, probe))
         for arm, models in arms.items()
@@ -119,7 +126,8 @@ def look(
         baseline=baseline,
         prior=prior,
         kind=kind,
-        folder=None if cache is None else Path(cache),
+        folder=None if cache is None else folder_for("cache", cache),
+        limits=limits,
         batch=batch,
         progress=progress,
     )
@@ -356,10 +364,12 @@ class Look:
         """Write tables, rows, figures, page and `explain.json` (the last) into `out`; returns what the latter says.
 
         The page, `cases.npz`, `units.npz` and some figures hold pictures of patients; without `pictures` nothing does.
+
+        Raises: `ConfigError` RS-R48 before `run`, RS-C34 where `out` is a file; what `run` found is kept.
         """
         if not self.looked:
             raise wrong("report was called before run", "look(...).run().report(folder)")
-        out = Path(out)
+        out = folder_for("out", out)
         self.progress.say("comparing the arms")
         tables = self.tables()
         shown = cases(self, self.greyed, out, pictures=pictures)

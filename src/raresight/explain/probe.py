@@ -12,6 +12,7 @@ from raresight.core.errors import DataError, Problem
 from raresight.core.seeds import numpy_rng
 
 Pixels = Callable[[np.ndarray], np.ndarray]
+MISSING = ("nan", "NaT", "<NA>")  # how a patient that a table does not name is written
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,14 @@ class Regions:
 
     @classmethod
     def of(cls, row: Sequence[int], label: Sequence[int], masks: np.ndarray, *, kind: str = "mask") -> Regions:
-        """From masks `(R, *S)` of anything that is inside where it is not 0."""
+        """From masks `(R, *S)` of bool, of 0 and 1, or of 0 and 255; R may be 0.
+
+        Raises: `DataError` RS-M47 for masks of other values, as resizing leaves them: where they end is yours to say.
+        """
         masks = np.asarray(masks)
-        flat = (masks != 0).reshape(len(masks), -1)
+        if masks.ndim < 2:
+            raise _refused(f"masks of shape {masks.shape}", "give (regions, *size): one mask for every row and label")
+        flat = _inside(masks).reshape(len(masks), int(np.prod(masks.shape[1:])))
         shape = tuple(masks.shape[1:])
         return cls(
             np.asarray(row, dtype=np.int64), np.asarray(label, dtype=np.int64), np.packbits(flat, 1), shape, kind
@@ -118,7 +124,8 @@ class ProbeSet:
     `patients` `(N,)` whatever tells patients apart, the unit that is resampled. `regions` may be None: then maps are
     compared with each other alone, and units are judged by labels. `part` says which part of the data this is.
 
-    Raises: `DataError` RS-M47 where shapes, label values or regions do not fit each other.
+    Raises: `DataError` RS-M47 where shapes, label values or regions do not fit each other, a class is named twice, or
+    an image has no patient.
     """
 
     images: np.ndarray | Pixels
@@ -140,7 +147,7 @@ class ProbeSet:
         object.__setattr__(self, "labels", labels)
         n, k = labels.shape
         object.__setattr__(self, "classes", tuple(self.classes) or tuple(f"class {i}" for i in range(k)))
-        object.__setattr__(self, "patients", np.asarray(self.patients))
+        object.__setattr__(self, "patients", _patients(self.patients))
         cases = np.arange(n).astype(str).astype(object) if self.cases is None else np.asarray(self.cases, dtype=object)
         object.__setattr__(self, "cases", cases)
         sizes = {"labels": n, "patients": len(self.patients), "cases": len(cases)}
@@ -150,6 +157,9 @@ class ProbeSet:
             raise _refused(found, "give one label row, one patient and one case for every image")
         if len(self.classes) != k:
             raise _refused(f"{k} label columns and {len(self.classes)} classes", "name every column once")
+        twice = [name for i, name in enumerate(self.classes) if name in self.classes[:i]]
+        if twice:
+            raise _refused(f"two label columns are called '{twice[0]}'", "name every class differently")
         wrong = labels[~(np.isnan(labels) | (labels == 0) | (labels == 1))]
         if len(wrong):
             raise _refused(f"a label of {wrong[0]:g}", "labels are 0, 1, or NaN where unknown")
@@ -225,6 +235,41 @@ def bands(classes: Sequence[str], counts: Mapping[str, int]) -> dict[str, str]:
     order = sorted(classes, key=lambda name: -counts.get(name, 0))
     third = len(order) / 3
     return {name: ("head", "middle", "tail")[min(int(i / third), 2)] for i, name in enumerate(order)}
+
+
+def _inside(masks: np.ndarray) -> np.ndarray:
+    """Where masks of one value beside 0 are inside."""
+    if masks.dtype == bool or not masks.size:
+        return masks.astype(bool)
+    try:
+        inside = masks != 0
+        other = masks[inside & (masks != masks.max())]
+        top = float(masks.max())
+    except TypeError as cause:
+        raise _refused(f"masks of {masks.dtype}", "give masks of bool, of 0 and 1, or of 0 and 255") from cause
+    if len(other) or top not in (0.0, 1.0, 255.0):
+        value = float(other[0]) if len(other) else top
+        raise _refused(
+            f"a mask with the value {value:g}; expected bool, 0 and 1, or 0 and 255",
+            "say what is inside, such as masks >= 0.5 where they were resized between 0 and 1, or masks > 0",
+        )
+    return np.asarray(inside)
+
+
+def _patients(given: object) -> np.ndarray:
+    """`(N,)`, none of them missing; of several types, by their names."""
+    patients = np.asarray(given)
+    if patients.ndim != 1:
+        raise _refused(f"patients of shape {patients.shape}", "give one patient for every image: (images,)")
+    missing = np.array([one is None or one == "" or str(one) in MISSING for one in patients.tolist()], dtype=bool)
+    if missing.any():
+        first = int(np.flatnonzero(missing)[0])
+        raise _refused(
+            f"{int(missing.sum()):,} of {len(patients):,} images have no patient, the first is image {first}",
+            "name the patient of every image: patients are what is resampled, and whose images are kept together",
+        )
+    mixed = patients.dtype == object and len({type(one) for one in patients}) > 1  # such do not sort
+    return patients.astype(str).astype(object) if mixed else patients
 
 
 def _refused(found: str, remedy: str) -> DataError:
