@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from raresight.core.errors import DataError, Problem
+from raresight.core.errors import DataError, Problem, RaresightError
 from raresight.core.files import read_json, write_json, write_jsonl
 from raresight.verbs.opened import OpenStudy, stamp, stamped
 
@@ -16,6 +17,8 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
 
     Rows in quarantine are left out of everything that follows. Nothing is decoded twice: the cache that training reads
     is built here.
+
+    Where findings lie by boxes, their file is looked at as well: it is first needed after hours of training.
 
     Raises: `DataError` with all errors, or where more than 1% of the rows are in quarantine; `ConfigError` RS-C34 for
     subgroups by a column that the manifest lacks.
@@ -41,10 +44,13 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
             )
         problems = [*problems, *cache.problems]
         errors = [problem for problem in problems if problem.level == "error"]
-    rows = [problem.as_dict() for problem in problems]
     bad_rows = {problem.row for problem in problems if problem.level == "quarantine"}
-    write_jsonl(study.folder.issues, rows)
     too_many = len(bad_rows) > QUARANTINE_LIMIT * len(study.full_manifest)
+    write_jsonl(study.folder.issues, [problem.as_dict() for problem in problems])
+    if study.config.data.boxes and study.config.data.images and not errors and not too_many:
+        problems, errors = _with_boxes(study, problems)
+    rows = [problem.as_dict() for problem in problems]
+    write_jsonl(study.folder.issues, rows)
     counts = {"n_problems": len(rows), "n_quarantined": len(bad_rows), "refused": bool(errors) or too_many}
     write_json(study.folder.checked, {"inputs": _stamp(study), **counts})
     if errors:
@@ -52,6 +58,20 @@ def check(study: OpenStudy) -> list[dict[str, Any]]:
     if too_many:
         raise DataError(_too_many(len(bad_rows), study), *[p for p in problems if p.level == "quarantine"][:8])
     return rows
+
+
+def _with_boxes(study: OpenStudy, problems: list[Problem]) -> tuple[list[Problem], list[Problem]]:
+    """All problems with those of the file of boxes, and the errors among the latter: boxes are first used after hours.
+
+    They are looked at beside the cases and images that this very check let through.
+    """
+    from raresight.verbs.explain_boxes import check_boxes
+
+    try:
+        return [*problems, *check_boxes(replace(study))], []
+    except RaresightError as refused:
+        errors = list(refused.problems)
+        return [*problems, *errors], errors
 
 
 def require_subgroups(study: OpenStudy) -> None:

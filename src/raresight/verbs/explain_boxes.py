@@ -10,10 +10,12 @@ import pandas as pd
 from raresight.core.errors import DataError, Problem, listed, nearest
 from raresight.core.manifest import Manifest
 from raresight.explain.probe import Regions
+from raresight.verbs.explain_masks import alike
 from raresight.verbs.opened import OpenStudy
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 COLUMNS = "give the columns case (or image), class (or label), xmin, ymin, xmax, ymax, in pixels of the image"
+WHY = "where findings lie is what maps are compared with"
 BEYOND = 0.1  # of a side: how far a box may reach over the edge before it was drawn on a picture of another size
 
 
@@ -23,12 +25,44 @@ def boxes_path(study: OpenStudy) -> Path:
 
 def from_boxes(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[Regions | None, list[str]]:
     """Boxes in pixels of the image file, brought to the network's input by the same crop as the image."""
+    table, limits = box_table(study, manifest, path)
+    row, label, boxes, dropped = _placed(study, manifest, table)
+    limits += dropped
+    if not boxes:
+        return None, limits
+    size = study.config.image.size
+    return Regions.of_boxes(row, label, np.array(boxes), (size, size)), limits
+
+
+def check_boxes(study: OpenStudy) -> list[Problem]:
+    """What will not be used of the study's boxes, over all its parts, as `explain` will tell it: warnings.
+
+    Raises: `ConfigError` RS-C03 where the file is missing; `DataError` RS-M47 where it cannot be read as boxes, or
+    none of them can be used.
+    """
+    path = boxes_path(study)
+    table, limits = box_table(study, study.manifest, path)
+    _, _, boxes, dropped = _placed(study, study.manifest, table)
+    if not boxes:
+        raise _bad_boxes(path, None, f"has no box that can be used ({'; '.join(limits + dropped)})")
+    remedy = "correct the file of boxes, or leave it where this is meant: the others are used"
+    return [
+        Problem(code="RS-M47", level="warning", file=str(path), found=limit, why=WHY, remedy=remedy)
+        for limit in limits + dropped
+    ]
+
+
+def _placed(
+    study: OpenStudy, manifest: Manifest, table: pd.DataFrame
+) -> tuple[list[int], list[int], list[np.ndarray], list[str]]:
+    """Rows, classes and corners of the boxes on these images, on the network's grid, and in words which are dropped."""
     from raresight.data.transforms import centre_square
 
-    table, limits = box_table(study, manifest, path)
     size, target = study.config.image.size, manifest.targets(study.task)
     place = {str(case): i for i, case in enumerate(manifest.cases)}
-    row, label, boxes = [], [], []
+    row: list[int] = []
+    label: list[int] = []
+    boxes: list[np.ndarray] = []
     negative = outside = 0
     for line in table.to_dict("records"):
         case, k = str(line["case"]), int(line["class"])
@@ -48,13 +82,12 @@ def from_boxes(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[Region
         row.append(place[case])
         label.append(k)
         boxes.append(moved)
+    dropped = []
     if negative:
-        limits.append(f"{negative} boxes lie on images that do not have that label, and are left out")
+        dropped.append(f"boxes on images that do not have that label are left out: {negative}")
     if outside:
-        limits.append(f"{outside} boxes have no area within the square that the network sees, and are left out")
-    if not boxes:
-        return None, limits
-    return Regions.of_boxes(row, label, np.array(boxes), (size, size)), limits
+        dropped.append(f"boxes without area in the square that the network sees are left out: {outside}")
+    return row, label, boxes, dropped
 
 
 def box_table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -72,16 +105,9 @@ def box_table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.Data
     if "case" not in table:
         of_image = dict(zip(map(str, study.manifest.column("image")), map(str, study.manifest.cases), strict=True))
         table["case"] = [of_image.get(image, "") for image in table["image"]]
-    for column in (*CORNERS, *(c for c in ("width", "height") if c in table)):
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        may_lack = column not in CORNERS  # sides that are not told are the file's
-        bad = np.flatnonzero(
-            ~np.isfinite(numbers.to_numpy(dtype=float)) & ~(may_lack & (table[column] == "")).to_numpy()
-        )
-        if len(bad):
-            raise _bad_boxes(path, int(bad[0]) + 2, f"'{table[column].iloc[bad[0]]}' is no number of pixels", column)
-        table[column] = numbers.fillna(0)
+    _read_numbers(table, path)
     table["line"] = np.arange(len(table)) + 2
+    _refuse_shares(table, path)
     flat = np.flatnonzero(~((table["xmax"] > table["xmin"]) & (table["ymax"] > table["ymin"])).to_numpy())
     if len(flat):
         x0, y0, x1, y1 = (float(table[name].iloc[flat[0]]) for name in CORNERS)
@@ -100,12 +126,41 @@ def box_table(study: OpenStudy, manifest: Manifest, path: Path) -> tuple[pd.Data
     if not there.all():
         column = "case" if names["case"] == "case" else "image"
         strange = list(dict.fromkeys(table[column][~there]))
-        limits.append(f"{int((~there).sum())} boxes are of images that this study does not have: {listed(strange, 3)}")
+        n = int((~there).sum())
+        limits.append(f"boxes of images that this study does not have are left out: {n} ({listed(strange, 3)})")
     kept = table.assign(**{"class": which})[(np.array(which, dtype=int) >= 0) & there].reset_index(drop=True)
     if not len(kept):
         what = f"has no box that fits this study ({'; '.join(limits)})" if len(table) else "holds no box"
         raise _bad_boxes(path, None, what)
     return _sized(study, kept, path), limits
+
+
+def _read_numbers(table: pd.DataFrame, path: Path) -> None:
+    """Corners as numbers; width and height too, 0 where they are not told."""
+    for column in (*CORNERS, *(c for c in ("width", "height") if c in table)):
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        values = numbers.to_numpy(dtype=float)
+        wrong = ~np.isfinite(values)
+        remedy = COLUMNS
+        if column not in CORNERS:  # sides that are not told are the file's
+            wrong = (wrong | (values <= 0)) & (table[column].str.strip() != "").to_numpy()
+            remedy = (
+                f"give the {column} of the picture that the box was drawn on, or leave it empty: the file's is taken"
+            )
+        bad = np.flatnonzero(wrong)
+        if len(bad):
+            found = f"'{table[column].iloc[bad[0]]}' is no number of pixels"
+            raise _bad_boxes(path, int(bad[0]) + 2, found, column, remedy)
+        table[column] = numbers.fillna(0)
+
+
+def _refuse_shares(table: pd.DataFrame, path: Path) -> None:
+    """Corners within [0, 1] throughout are shares of the sides, as detectors write them, and no pixels."""
+    corners = table[list(CORNERS)].to_numpy(dtype=float)
+    if len(corners) and corners.min() >= 0 and corners.max() <= 1:
+        found = f"gives corners from {corners.min():g} to {corners.max():g}: shares of the sides; expected are pixels"
+        remedy = "multiply xmin and xmax by the width of the image, ymin and ymax by its height"
+        raise _bad_boxes(path, None, found, remedy=remedy)
 
 
 def _sized(study: OpenStudy, boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -115,6 +170,11 @@ def _sized(study: OpenStudy, boxes: pd.DataFrame, path: Path) -> pd.DataFrame:
         told = boxes[side].to_numpy(dtype=float) if side in boxes else np.zeros(len(boxes))
         boxes[side] = np.where(told > 0, told, of_file[:, i])
     width, height = boxes["width"], boxes["height"]
+    for i in np.flatnonzero(~alike(width.to_numpy(), height.to_numpy(), *of_file.T))[:1]:
+        w, h = of_file[i]
+        found = f"a box drawn on a picture of {width.iloc[i]:g} x {height.iloc[i]:g}; its image is {w:g} x {h:g}"
+        remedy = "give boxes of the file's whole picture, neither cropped nor turned, or correct width and height"
+        raise _bad_boxes(path, int(boxes["line"].iloc[i]), found, remedy=remedy)
     over = np.maximum(boxes["xmax"] - width, -boxes["xmin"]) > BEYOND * width
     over |= np.maximum(boxes["ymax"] - height, -boxes["ymin"]) > BEYOND * height
     for _, line in boxes[over].head(1).iterrows():
@@ -135,7 +195,7 @@ def _bad_boxes(path: Path, row: int | None, found: str, column: str | None = Non
             row=row,
             column=column,
             found=found if row else f"the file of boxes {found}",
-            why="where findings lie is what maps are compared with",
+            why=WHY,
             remedy=remedy,
         )
     )

@@ -13,6 +13,8 @@ from raresight.core.manifest import Manifest
 from raresight.explain.probe import Regions
 from raresight.verbs.opened import OpenStudy
 
+Side = float | np.ndarray
+
 
 def from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, list[str]]:
     """One mask an image, for every class that is positive on it."""
@@ -35,7 +37,7 @@ def from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, li
                 unreadable.append(name)
                 continue
             of_mask = _size_of(content)
-            if of_mask and abs(of_mask[0] * height - of_mask[1] * width) > max(width, height):
+            if of_mask and not alike(*of_mask, width, height):
                 other.append(f"{name} ({of_mask[0]} x {of_mask[1]}, its image {width:.0f} x {height:.0f})")
                 continue
             if not mask.any():
@@ -61,6 +63,12 @@ def from_masks(study: OpenStudy, manifest: Manifest) -> tuple[Regions | None, li
         return None, limits
     shape = (size, size)
     return Regions(np.array(row), np.array(label), np.stack(masks), shape, "mask"), limits
+
+
+def alike(width: Side, height: Side, of_width: Side, of_height: Side) -> np.ndarray:
+    """Whether two pictures are of one shape: the sides proportional, but for a pixel that resizing rounds away."""
+    longest = np.maximum.reduce(np.broadcast_arrays(width, height, of_width, of_height))
+    return np.asarray(np.abs(np.multiply(width, of_height) - np.multiply(height, of_width)) <= longest)
 
 
 def _size_of(content: bytes) -> tuple[int, int] | None:
