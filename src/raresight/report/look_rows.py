@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -258,7 +259,17 @@ def told_reason(row: Entry | None) -> str:
     """What limits the figure, and after it what limits the difference where that is something else."""
     value, difference = (str((row or {}).get(key) or "") for key in ("reason", "diff_reason"))
     apart = f"difference: {difference}" if difference and difference != value else ""
-    return "; ".join(filter(None, (value, apart)))
+    return signs("; ".join(filter(None, (value, apart))))
+
+
+def signs(text: str) -> str:
+    """The text with the minus of its numbers as all figures have it."""
+    return re.sub(r"(?<![\w.)-])-(?=\d)", "−", text)
+
+
+def layer_name(name: str) -> str:
+    """`layer 2` for a layer that has a number for a name, as those of a sequence do; else the name."""
+    return name if any(letter.isalpha() for letter in name) or not name else f"layer {name}"
 
 
 def _short(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from raresight.report.look_reasons import TOO_FEW, told_flag
-from raresight.report.look_rows import Entry, Look, told_value
+from raresight.report.look_rows import Entry, Look, layer_name, signs, told_value
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import class_name, listing, many, part_name
 
@@ -152,7 +152,7 @@ def noteworthy(look: Look) -> list[str]:
     lines = []
     for flag, row in flags(look):
         if flag in (WORSE_LOOK, SAME_SCORE):
-            why = f": {row['reason']}" if row.get("reason") else ""
+            why = f": {signs(str(row['reason']))}" if row.get("reason") else ""
             lines.append(f"{row['arm']}, {class_name(str(row['class']))}: {flag}{why}.")
     if len(lines) > MOST_TOLD:
         lines = [*lines[:MOST_TOLD], f"and {len(lines) - MOST_TOLD} more, in the table below."]
@@ -217,7 +217,8 @@ def chance_table(look: Look) -> Table | None:
         "training."
     )
     if look.last_layer:
-        note += f" Maps of {look.layer}; those of {look.last_layer}, the last layer, stand in tables/T2_alignment.csv."
+        shown, last = layer_name(look.layer), layer_name(look.last_layer)
+        note += f" Maps of {shown}; those of {last}, the last layer, stand in tables/T2_alignment.csv."
     return table(head, rows, (2, 5), note)
 
 

@@ -20,7 +20,7 @@ from raresight.report.figures.look_style import arm_look
 from raresight.report.figures.style import FAINT, Absent, Figure
 from raresight.report.look_page import write_look_page
 from raresight.report.look_reasons import in_short, told_flag
-from raresight.report.look_rows import Look, few_seeds, sure
+from raresight.report.look_rows import Look, few_seeds, layer_name, signs, sure, told_reason
 from raresight.report.look_text import beyond_chance, headline, verdict_grid, what_it_cannot_say
 
 FEW = "too few to tell"
@@ -213,3 +213,24 @@ def test_an_axis_of_lengths_has_three_ticks_at_least(low: float, high: float, ti
 def test_a_narrow_page_says_that_it_scrolls(tmp_path: Path) -> None:
     page = write_look_page(fake_look.made_up(("baseline", "focal")), tmp_path).read_text(encoding="utf-8")
     assert "swipe tables and figures sideways" in page and re.search(r"#F2 .drawing svg.*min-width: 52rem", page)
+
+
+def test_numbers_in_reasons_have_the_minus_that_figures_have() -> None:
+    assert signs("AUROC -0.00 (-0.12 to +0.10), -3") == "AUROC −0.00 (−0.12 to +0.10), −3"
+    assert signs("run-2, 2026-11-22, (T5)-1, +0.1") == "run-2, 2026-11-22, (T5)-1, +0.1"  # names and dates keep theirs
+    assert told_reason({"reason": "by -0.2", "diff_reason": "by -0.3"}) == "by −0.2; difference: by −0.3"
+
+
+def test_a_layer_that_is_a_number_is_called_one() -> None:
+    assert (layer_name("2"), layer_name("4.1"), layer_name("f.2"), layer_name("")) == (
+        "layer 2",
+        "layer 4.1",
+        "f.2",
+        "",
+    )
+    explain = fake_look.made_up(("baseline", "focal"))
+    explain["choices"] |= {"layer": "2", "last_layer": "4"}
+    arrows, forest = score_and_alignment(Look(explain)), look_differences(Look(explain))
+    assert isinstance(arrows, Figure) and isinstance(forest, Figure)
+    assert "of the maps of layer 2; that of layer 4 stands in the next figure" in arrows.caption
+    assert "of layer 2, “last layer” of layer 4, the last" in forest.caption and "those of layer 2 do" in forest.caption

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from raresight.report.figures.look_style import arm_title, greyed_caption
 from raresight.report.figures.style import BLUE, FAINT, HAIR, SOFT, Absent, Figure, canvas, rows_axis, to_svg
-from raresight.report.look_rows import Entry, Look, firm, told_value
+from raresight.report.look_rows import Entry, Look, firm, layer_name, told_value
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import class_name
 
@@ -41,7 +41,7 @@ def detectors(look: Look) -> Figure | Absent:
         for axes in list(grid.flat)[len(there) :]:
             axes.axis("off")
         grid.flat[0].set_xlim(left=-0.5)  # of all panels, and only here: the right end is then what they hold together
-        where = look.layer or "the last layer"
+        where = layer_name(look.layer) or "the last layer"
         figure.supxlabel(f"units of {where} that {COUNTS[metric]}", fontsize=8.5, color=SOFT)
         svg = to_svg(figure)
     caption = _caption(look, metric, there) + greyed_caption(look, there)

@@ -12,7 +12,9 @@ from raresight.report.look_rows import (
     LAST,
     Look,
     firm_difference,
+    layer_name,
     signed,
+    signs,
     sure,
     told_difference,
     untrusted_difference,
@@ -89,14 +91,13 @@ def _where(look: Look, shown: list[str]) -> str:
     """What alignment is, and at which layers it was measured."""
     if ALIGNMENT not in shown:
         return ""
-    said = (
-        f" Alignment: {look.measure}, beyond chance; “alignment” alone is of the maps that are shown, of {look.layer}"
-    )
+    shown_at = layer_name(look.layer)
+    said = f" Alignment: {look.measure}, beyond chance; “alignment” alone is of the maps that are shown, of {shown_at}"
     if LAST not in shown or not look.last_layer:
         return said + "."
     return (
-        f"{said}, “last layer” of {look.last_layer}, the last maps before the score. These are coarser, and can show "
-        f"that the score leans on something else where those of {look.layer} do not."
+        f"{said}, “last layer” of {layer_name(look.last_layer)}, the last maps before the score. These are coarser, and "
+        f"can show that the score leans on something else where those of {shown_at} do not."
     )
 
 
@@ -184,7 +185,7 @@ def numbers(look: Look, shown: list[str]) -> Table:
                     continue
                 spread = row.get("spread")
                 n = row.get("diff_n_patients")
-                why = look.greyed.get(arm) or str(row.get("diff_reason") or "")
+                why = look.greyed.get(arm) or signs(str(row.get("diff_reason") or ""))
                 yardstick = "–" if spread is None else signed(float(spread))[1:]
                 p = p_value(row.get("p_adjusted"))
                 patients = "–" if n is None else str(n)

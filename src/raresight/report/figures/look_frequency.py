@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from raresight.report.figures.look_style import arm_look, greyed_caption
 from raresight.report.figures.style import FAINT, HAIR, INK, SOFT, Absent, Figure, canvas, to_svg
-from raresight.report.look_rows import ALIGNMENT, Look, firm, greyed, told_value
+from raresight.report.look_rows import ALIGNMENT, Look, firm, greyed, layer_name, told_value
 from raresight.report.tables import Row, Table, table
 
 PANELS = (
@@ -36,7 +36,7 @@ def frequency(look: Look) -> Figure | Absent:
         panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (source, metric, title) in zip(panels, shown, strict=True):
             _panel(axes, look, source, metric)
-            at = f" at {look.layer}" if metric == ALIGNMENT and look.last_layer else ""
+            at = f" at {layer_name(look.layer)}" if metric == ALIGNMENT and look.last_layer else ""
             axes.set_title(title + at, fontsize=8.5)
         _ticks(panels[-1], look)
         svg = to_svg(figure)

@@ -27,6 +27,7 @@ from raresight.report.look_rows import (
     firm,
     firm_difference,
     greyed,
+    layer_name,
     sure,
     told_difference,
     told_patients,
@@ -79,7 +80,8 @@ def score_and_alignment(look: Look) -> Figure | Absent:
         "Crosses: too few patients."
     )
     if look.last_layer:
-        caption += f" Look here is of the maps of {look.layer}; that of {look.last_layer} stands in the next figure."
+        shown, last = layer_name(look.layer), layer_name(look.last_layer)
+        caption += f" Look here is of the maps of {shown}; that of {last} stands in the next figure."
     if any(_alone(look, arm, name) for arm in look.others for name in places[arm]):
         caption += (
             f" A dot without an arrow: maps of {look.baseline} that failed the check leave no difference to show."

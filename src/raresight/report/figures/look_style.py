@@ -80,8 +80,8 @@ def few_seeds_caption(look: Look) -> str:
         return ""
     told = "one seed" if found == [1] else listing(["one" if n == 1 else str(n) for n in found], "or") + " seeds"
     return (
-        f" With {told} an arm nothing can be told, so it stays hollow whatever its interval: a difference may be a "
-        f"seed's luck, and {FEWEST_SEEDS} seeds are the fewest that count."
+        f" With {told} an arm nothing can be told, so nothing of it is filled, whatever its interval: a difference may "
+        f"be a seed's luck, and {FEWEST_SEEDS} seeds are the fewest that count."
     )
 
 
