@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -265,7 +266,7 @@ def load_config(path: Path) -> StudyConfig:
                 file=str(path),
                 found="no study.yaml here",
                 why="a study folder is made by `raresight init`",
-                remedy=f"raresight init {path.parent} --from csv TABLE.csv",
+                remedy=f"raresight init {shlex.quote(str(path.parent))} --from csv TABLE.csv",
             )
         )
     try:

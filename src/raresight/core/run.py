@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ class RunFolder:
     arm: str
     seed: int
     fold: int | None = None
+
+    @property
+    def study(self) -> Path:
+        """The folder of the study that the run is of."""
+        return self.path.parents[2 if self.fold is None else 3]
 
     @property
     def arm_json(self) -> Path:
@@ -74,6 +80,11 @@ class StudyFolder:
 
     path: Path
     shared: Path | None = None
+
+    @property
+    def typed(self) -> str:
+        """The study as it is typed in a shell: quoted where its name needs it."""
+        return shlex.quote(str(self.path))
 
     @property
     def home(self) -> Path:

@@ -69,7 +69,7 @@ def _replaceable(study: OpenStudy) -> bool:
 
 
 def _yours(study: OpenStudy) -> ConfigError:
-    here = study.folder.path
+    here = study.folder.typed
     found = f"arms of your own stand there: {', '.join(study.config.arms)}"
     remedy = f"raresight advise {here} --force replaces them; --no-write only shows the advice"
     return _wrong("RS-C04", "arms", found, "they would be lost", remedy)

@@ -73,7 +73,7 @@ def _ready(study: OpenStudy, finished: Mapping[str, list[RunFolder]]) -> None:
         study.resolved(arm)
         for part in (part for run in finished[arm.name] for part in study.parts(run) if arm.frozen is not None):
             source = study.folder.run(str(arm.frozen), part.seed, part.fold)
-            study.require(source.best, f"the network of {arm.name}", f"raresight train {study.folder.path}")
+            study.require(source.best, f"the network of {arm.name}", f"raresight train {study.folder.typed}")
 
 
 def _estimate_opening(
@@ -164,5 +164,5 @@ def _rules(runs: list[RunFolder]) -> dict[str, Any]:
 
 def _nothing_trained(study: OpenStudy) -> ConfigError:
     return ConfigError(
-        problem(study, "no arm is trained", "there is nothing to evaluate", f"raresight train {study.folder.path}")
+        problem(study, "no arm is trained", "there is nothing to evaluate", f"raresight train {study.folder.typed}")
     )

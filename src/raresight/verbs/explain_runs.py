@@ -42,7 +42,7 @@ def chosen_runs(study: OpenStudy, arms: Sequence[str] = (), seeds: Sequence[int]
             f"{listed(outside)}: predictions made elsewhere have no network here" if outside else "no run is finished"
         )
         raise _refused(
-            study, "RS-R48", f"there is nothing to look into ({what})", f"raresight train {study.folder.path}"
+            study, "RS-R48", f"there is nothing to look into ({what})", f"raresight train {study.folder.typed}"
         )
     return found
 

@@ -133,7 +133,7 @@ def _arm(study: OpenStudy, name: str | None) -> Arm:
 
 def _runs(study: OpenStudy, arm: Arm, seed: int | str | None) -> list[RunFolder]:
     done = study.finished().get(arm.name, [])
-    command = f"raresight train {study.folder.path} --arm {arm.name}"
+    command = f"raresight train {study.folder.typed} --arm {arm.name}"
     if not done:
         raise _refused(study, f"arm '{arm.name}' is not trained", "there are no weights to freeze", command)
     if seed == ENSEMBLE:

@@ -115,7 +115,8 @@ def init(
         say(str(problem))
     if reading.preset == "none" and not options.no_images:
         say("augmentation and the faithfulness audit need `image.preset`: see raresight list presets")
-    say(f"wrote {folder.config} - look at `critical`, then: raresight advise {path}, raresight run {path}")
+    here = folder.typed
+    say(f"wrote {folder.config} - look at `critical`, then: raresight advise {here}, raresight run {here}")
     return folder
 
 

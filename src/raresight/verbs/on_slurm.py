@@ -104,7 +104,8 @@ class Queue:
             tie = "afterok:" + ":".join(ids[name] for name in after) if after else None
             ids |= {job.name: handle.job_id for job, handle in zip(together, self.submit(together, tie), strict=True)}
         told = [f"{name} is job {number}" for name, number in ids.items()]
-        self.study.progress.say(f"queued: {listed(told)}; raresight status {self.study.folder.path} tells what is done")
+        here = self.study.folder.typed
+        self.study.progress.say(f"queued: {listed(told)}; raresight status {here} tells what is done")
 
     def see_through(self, laid: Sequence[Job]) -> None:
         """Queue what can begin, until all is done."""

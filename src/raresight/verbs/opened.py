@@ -61,7 +61,7 @@ class OpenStudy:
 
     @cached_property
     def full_manifest(self) -> Manifest:
-        self.require(self.manifest_path, "the manifest", f"raresight init {self.folder.path} --from ...")
+        self.require(self.manifest_path, "the manifest", f"raresight init {self.folder.typed} --from ...")
         return Manifest.load(self.manifest_path)
 
     @cached_property
@@ -69,7 +69,7 @@ class OpenStudy:
         """The cases that a check let through, in the manifest's order, uncertain labels settled as `data` asks."""
         from raresight.data.labels import settle
 
-        self.require(self.folder.issues, "the check of the input", f"raresight check {self.folder.path}")
+        self.require(self.folder.issues, "the check of the input", f"raresight check {self.folder.typed}")
         problems = read_jsonl(self.folder.issues)
         dropped = {problem["row"] - FIRST_ROW for problem in problems if problem["level"] == "quarantine"}
         kept = self.full_manifest.take([row for row in range(len(self.full_manifest)) if row not in dropped])
@@ -81,7 +81,7 @@ class OpenStudy:
 
         Raises: `GateError` RS-M08 where `split.csv` was changed since.
         """
-        command = f"raresight split {self.folder.path}"
+        command = f"raresight split {self.folder.typed}"
         self.require(self.folder.split, "the split", command)
         self.require(self.folder.leaks, "the leak proof of the split", command)
         if not self.split_is_proven:
@@ -142,7 +142,7 @@ class OpenStudy:
                     column=f"arms.{arm.name}",
                     found=f"no values are chosen for the lists of arm '{arm.name}'",
                     why="an arm is trained with one value of each",
-                    remedy=f"raresight train {self.folder.path}",
+                    remedy=f"raresight train {self.folder.typed}",
                 )
             )
         return chosen
@@ -218,7 +218,7 @@ class OpenStudy:
     @cached_property
     def data_sha256(self) -> str:
         """Hash of what training sees of the data: manifest, split, image settings, and the bytes of every image."""
-        self.require(self.folder.split, "the split", f"raresight split {self.folder.path}")
+        self.require(self.folder.split, "the split", f"raresight split {self.folder.typed}")
         images = dict(zip(self.cache.facts["case"], self.cache.facts["file_sha256"], strict=True))
         tables = [sha256(self.manifest_path), sha256(self.folder.split)]
         return sha256_of([*tables, self.config.image.model_dump(), images])
@@ -253,7 +253,7 @@ def _other_data(run: RunFolder, folder: StudyFolder) -> ConfigError:
             found=f"arm '{run.arm}', seed {run.seed}, was trained before the manifest, the images, the labels' reading "
             "or the split changed",
             why="its training cases may be among today's validation or test cases",
-            remedy=f"put the data back as they were, or remove this folder and run `raresight train {folder.path}`",
+            remedy=f"put the data back as they were, or remove this folder and run `raresight train {folder.typed}`",
         )
     )
 
@@ -266,7 +266,7 @@ def _other_source(run: RunFolder, folder: StudyFolder) -> ConfigError:
             file=str(run.path),
             found=f"the head of arm '{run.arm}', seed {run.seed}, was trained on other weights than its source has now",
             why="a head means nothing on features that it was not trained on",
-            remedy=f"remove this folder and run `raresight train {folder.path}`: a head takes seconds",
+            remedy=f"remove this folder and run `raresight train {folder.typed}`: a head takes seconds",
         )
     )
 

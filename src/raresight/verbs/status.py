@@ -38,9 +38,8 @@ def status(study: OpenStudy) -> dict[str, Any]:
     following = pending.command if pending else ""
     if not pending and study.config.data.images and not openings(study.folder.ledger):
         frozen = any(study.folder.bundles.glob(f"*/{FACTS}"))
-        following = (
-            f"raresight evaluate {study.folder.path} --part test" if frozen else f"raresight freeze {study.folder.path}"
-        )
+        here = study.folder.typed
+        following = f"raresight evaluate {here} --part test" if frozen else f"raresight freeze {here}"
         following += "   (when every choice is made)"
     return {"steps": [asdict(step) for step in steps], "next": following, "speed": list(_speeds(study))}
 
@@ -57,7 +56,7 @@ def _speeds(study: OpenStudy) -> Iterator[dict[str, Any]]:
 
 
 def _steps(study: OpenStudy):  # type: ignore[no-untyped-def]
-    folder, here = study.folder, study.folder.path
+    folder, here = study.folder, study.folder.typed
     yield _step(
         "init", folder.manifest.exists() or study.manifest_path.exists(), True, "", f"raresight init {here} --from ..."
     )
@@ -138,14 +137,14 @@ def _explained(study: OpenStudy) -> Iterator[Step]:
     from raresight.verbs.explain import is_explained
 
     fresh, why = is_explained(study)
-    yield _step("explain", True, fresh, why, f"raresight explain {study.folder.path}")
+    yield _step("explain", True, fresh, why, f"raresight explain {study.folder.typed}")
 
 
 def _bundles(study: OpenStudy) -> Iterator[Step]:
     """A line for every bundle in the study's folder; a study without any is as whole as one that has them."""
     for path in sorted(study.folder.bundles.glob(f"*/{FACTS}")):
         arm = path.parent.name
-        command = f"raresight freeze {study.folder.path} --arm {arm} --force"
+        command = f"raresight freeze {study.folder.typed} --arm {arm} --force"
         try:
             why = changed_since(study, Bundle.load(path.parent))
         except DataError as error:

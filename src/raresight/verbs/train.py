@@ -130,7 +130,7 @@ def require_current(study: OpenStudy) -> None:
     """A manifest edited since its check, a split of other settings, an impossible decision unit: nothing is trained."""
     from raresight.verbs import check, split
 
-    here = study.folder.path
+    here = study.folder.typed
     study.require(study.folder.issues, "the check of the input", f"raresight check {here}")
     study.require(study.folder.split, "the split", f"raresight split {here}")
     for name, current in (("check", check.is_current(study)), ("split", split.is_current(study))):

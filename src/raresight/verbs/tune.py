@@ -66,7 +66,7 @@ def is_tuned(study: OpenStudy, run: RunFolder) -> bool:
 
 def require_tuned(study: OpenStudy, run: RunFolder) -> None:
     """Raise a `ConfigError` RS-C03 where the operating point of a run is missing or belongs to other costs."""
-    command = f"raresight tune {study.folder.path}"
+    command = f"raresight tune {study.folder.typed}"
     study.require(run.thresholds, f"the threshold of {run.arm}", command)
     if not is_tuned(study, run):
         raise ConfigError(
