@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
@@ -93,14 +94,17 @@ class Features:
 
 
 def no_weights(run: RunFolder) -> ConfigError:
+    """RS-R44b: a run that was not trained yet, or whose weights somebody removed; training skips what is done."""
+    train = f"raresight train {shlex.quote(str(run.study))}"
+    lost = f"put the file back from a copy, or remove the folder {run.path} and make the run anew: `{train}`"
     return ConfigError(
         Problem(
             code="RS-R44b",
             level="error",
-            file=str(run.path.name),
-            found=f"arm '{run.arm}', seed {run.seed} has no trained weights",
-            why="there is nothing to predict with",
-            remedy="raresight train STUDY",
+            file=str(run.best),
+            found=f"arm '{run.arm}', seed {run.seed}, has no trained weights" + (": the file is gone" * run.done),
+            why="the network is made of them",
+            remedy=lost if run.done else train,
         )
     )
 

@@ -17,7 +17,7 @@ TASKS = ("alignment", "dissect", "geometry", "sanity", "faithfulness")
 METHODS = ("grad_cam", "hires_cam")
 KINDS = (*METHODS, "cam", "integrated_gradients", "occlusion")  # the last two on the image itself, by Captum
 PICTURED = "the page holds pictures of patients: pass it on as you would pass on the pictures (or --no-pictures)"
-VERSION = 5  # of the measurements: counts up when what they mean changes
+VERSION = 6  # of the measurements: counts up when what they mean changes
 
 
 def explain(
@@ -40,8 +40,8 @@ def explain(
     was killed and ends with the same files.
 
     Raises: `GateError` RS-R36 for a test part that was not opened for these networks; `ConfigError` RS-R48 where there
-    is nothing to look into, RS-C34 for a task or method that there is not, RS-X01 without torch, or without
-    Captum where a kind of map needs it.
+    is nothing to look into, RS-R44b where a run's weights are gone, RS-C34 for a task or method that there is not,
+    RS-X01 without torch, or without Captum where a kind of map needs it.
     """
     need("torch", extra="train", feature="looking into networks")
     asked = _asked(arms, seeds, part, tasks, methods, layers) | {"pictures": pictures}
@@ -52,6 +52,9 @@ def explain(
     from raresight.verbs.explain_runs import chosen_runs, left_out
 
     runs = chosen_runs(study, arms, seeds)
+    from raresight.verbs.explain_networks import require_weights
+
+    require_weights(study, runs)
     chosen, why = part_of(study, runs, part)
     current = explain_stamp(study, asked, runs, chosen)
     before = written_before(study)
@@ -73,7 +76,7 @@ def part_of(study: OpenStudy, runs: Mapping[str, Sequence[RunFolder]], part: Par
     """
     closed = shut(study, runs)
     if part == "test" and closed:
-        evaluate = f"raresight evaluate {study.folder.path} --part test"
+        evaluate = f"raresight evaluate {study.folder.typed} --part test"
         again = ' --reuse-test --reason "..."' if openings(study.folder.ledger) else ""
         raise GateError(
             Problem(
@@ -109,7 +112,7 @@ def shut(study: OpenStudy, runs: Mapping[str, Sequence[RunFolder]]) -> str:
     for name, some in runs.items():
         for run in some:
             whole = study.folder.run(name, run.seed)
-            if not set(weights_of(study, arms[name], [whole]).items()) <= known:
+            if not run.best.exists() or not set(weights_of(study, arms[name], [whole]).items()) <= known:
                 new.append(f"{name} seed {run.seed}")
     return f"it was opened before {listed(new, 4)} had today's weights" if new else ""
 
@@ -172,6 +175,8 @@ def _look(
 
     runtime = runtime_of(study)
     probe, told = probe_of(study, part)
+    if told:
+        study.progress.say(f"where findings lie: {'; '.join(told)}")
     limits += told
     val = probe
     if part != "val":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import torch
 
@@ -23,8 +25,19 @@ def networks(study: OpenStudy, runs: dict[str, list[RunFolder]], runtime: Runtim
 
     Raises: `ConfigError` RS-R44b where weights are missing, RS-R44 where a frozen arm's source has others now.
     """
+    require_weights(study, runs)
     arms = {arm.name: arm for arm in study.arms}
     return [_network(study, arms[name], run, runtime) for name, some in runs.items() for run in some]
+
+
+def require_weights(study: OpenStudy, runs: Mapping[str, Sequence[RunFolder]]) -> None:
+    """Raises: `ConfigError` RS-R44b where a run's weights, or those it stands on, are gone."""
+    arms = {arm.name: arm for arm in study.arms}
+    for name, some in runs.items():
+        for run in some:
+            for one in (run, source_of(study, arms[name], run)):
+                if one is not None and not one.best.exists():
+                    raise no_weights(one)
 
 
 def network_sha256(study: OpenStudy, arm: Arm, run: RunFolder) -> str:
@@ -36,9 +49,6 @@ def network_sha256(study: OpenStudy, arm: Arm, run: RunFolder) -> str:
 
 def _network(study: OpenStudy, arm: Arm, run: RunFolder, runtime: Runtime) -> Network:
     source = source_of(study, arm, run)
-    for one in (run, source):
-        if one is not None and not one.best.exists():
-            raise no_weights(one)
     if source is not None:
         require_source(run, source)
     config = study.config.for_arm(arm)
