@@ -88,13 +88,16 @@ def _exclusive(manifest: Manifest, task: Task, data: DataSection, file: str) -> 
 
 def _uncertain(columns: pd.DataFrame, file: str) -> list[Problem]:
     """Item 12: -1 and blanks stop the study until the policy is named; the two are counted apart."""
-    minus, blank = columns == "-1", columns == ""
-    if columns.columns[0] == "label":
+    minus, blank, exclusive = columns == "-1", columns == "", columns.columns[0] == "label"
+    if exclusive:
         minus = minus & False  # in an exclusive task "-1" is a class name, right or unknown
     either = (minus | blank).to_numpy()
     if not either.any():
         return []
     row = int(np.argmax(either.any(axis=1)))
+    none_of_them = (
+        "the name of a class for it" if exclusive else "0 in each column, or 'No Finding' in a list of labels"
+    )
     n_columns = int(either.any(axis=0).sum())
     places = f" in {n_columns} columns" if n_columns > 1 else ""
     counts = f"{int(minus.to_numpy().sum())} uncertain (-1) and {int(blank.to_numpy().sum())} empty labels"
@@ -107,7 +110,8 @@ def _uncertain(columns: pd.DataFrame, file: str) -> list[Problem]:
             column=str(columns.columns[int(np.argmax(either[row]))]),
             found=counts + places,
             why="whether unknown means absent changes every prevalence and every score",
-            remedy="set data.uncertain in study.yaml: ignore, or positive or negative for -1 (empty is unknown)",
+            remedy="set data.uncertain in study.yaml: ignore, or positive or negative for -1 (empty is unknown); where "
+            f"an empty label means none of the classes, write {none_of_them}",
         )
     ]
 

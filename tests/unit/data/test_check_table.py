@@ -159,7 +159,7 @@ def test_item_12_uncertain_and_empty_labels_need_a_policy(study: Path) -> None:
     found = only(study, table, FINDINGS)
     assert place(found) == ("RS-M12", "error", 3, "label_Hernia")
     assert "1 uncertain (-1) and 2 empty labels" in found.found
-    assert "data.uncertain" in found.remedy
+    assert "data.uncertain" in found.remedy and "write 0 in each column, or 'No Finding'" in found.remedy
     for policy, value in (("ignore", ""), ("positive", "1"), ("negative", "0")):
         assert problems(study, table, FINDINGS, uncertain=policy) == []
         settled = settle(table, DataSection(uncertain=policy)).table
