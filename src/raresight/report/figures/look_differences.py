@@ -96,8 +96,8 @@ def _where(look: Look, shown: list[str]) -> str:
     if LAST not in shown or not look.last_layer:
         return said + "."
     return (
-        f"{said}, “last layer” of {layer_name(look.last_layer)}, the last maps before the score. These are coarser, and "
-        f"can show that the score leans on something else where those of {shown_at} do not."
+        f"{said}, “last layer” of {layer_name(look.last_layer)}, the last maps before the score. These are coarser, "
+        f"and can show that the score leans on something else where those of {shown_at} do not."
     )
 
 
