@@ -153,6 +153,8 @@ def test_greyed_arms_are_grey_and_the_baseline_is_ink(explain: dict[str, Any]) -
     assert arm_look(look, "ldam")[0] == FAINT and arm_look(look, "baseline") == (INK, "o")
     assert len({arm_look(look, arm) for arm in look.arms}) == len(look.arms)
     assert look.greyed == {"ldam": fake_look.WHY_GREY}
+    many = Look({"arms": [f"arm {i}" for i in range(37)], "baseline": "arm 0"})
+    assert len({arm_look(many, arm) for arm in many.arms}) == 37  # as many as the colours times the markers, and ink
 
 
 def test_an_arm_is_grey_by_the_shown_kind_of_map_at_the_shown_layer() -> None:

@@ -35,11 +35,14 @@ def rarity_colour(look: Look, class_: str) -> str:
 
 
 def arm_look(look: Look, arm: str) -> tuple[str, str]:
-    """Colour and marker of an arm: the baseline in ink, a greyed arm in grey, be it the baseline."""
+    """Colour and marker of an arm: the baseline in ink, a greyed arm in grey, be it the baseline.
+
+    Where colours begin again, markers go on by one: no two of some dozens of arms look the same.
+    """
     if arm == look.baseline:
         return (FAINT if arm in look.greyed else INK), "o"
-    place = look.others.index(arm)
-    return (FAINT if arm in look.greyed else CYCLE[place % len(CYCLE)]), MARKERS[place % len(MARKERS)]
+    turn, place = divmod(look.others.index(arm), len(CYCLE))
+    return (FAINT if arm in look.greyed else CYCLE[place]), MARKERS[(place + turn) % len(MARKERS)]
 
 
 def arm_title(axes: Axes, look: Look, arm: str, letters: int = 40) -> None:
