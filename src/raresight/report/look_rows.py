@@ -86,7 +86,7 @@ class Look:
     @property
     def without_places(self) -> str:
         """Why there are no maps, where the network cannot have any."""
-        return f"{self.baseline} does not keep the places of the image apart, so there are no maps and no units"
+        return f"there are no maps and no units: {self.baseline} does not keep the places of the image apart"
 
     @property
     def choices(self) -> Entry:
@@ -219,7 +219,7 @@ def few_seeds(row: Entry | None) -> bool:
 
 
 def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
 def told_value(row: Entry | None) -> str:

@@ -20,7 +20,7 @@ from raresight.report.figures.look_style import arm_look
 from raresight.report.figures.style import FAINT, Absent, Figure
 from raresight.report.look_page import write_look_page
 from raresight.report.look_reasons import in_short, told_flag
-from raresight.report.look_rows import Look, few_seeds, layer_name, signs, sure, told_reason
+from raresight.report.look_rows import Look, few_seeds, layer_name, signed, signs, sure, told_reason
 from raresight.report.look_text import beyond_chance, headline, verdict_grid, what_it_cannot_say
 
 FEW = "too few to tell"
@@ -76,9 +76,9 @@ def test_a_flag_that_is_none_is_told_by_its_reason_on_the_terminal() -> None:
 def test_a_network_without_places_is_no_missing_drawing(tmp_path: Path) -> None:
     data = placeless()
     look = Look(data)
-    why = "b does not keep the places of the image apart, so there are no maps and no units"
+    why = "there are no maps and no units: b does not keep the places of the image apart"
     assert beyond_chance(look) == f"Whether the maps lie on findings at all was not measured, since {why}."
-    assert headline(look) == f"{why[0].upper()}{why[1:]}. Whether any arm looks elsewhere was not measured."
+    assert headline(look) == f"T{why[1:]}. Whether any arm looks elsewhere was not measured."
     assert look.why_no("alignment") == look.why_no("dissection") == f"not computed, because {why}"
     drawn = figures_of(look, tmp_path)
     for name in ("F1_score_and_alignment", "F2_cases", "F4_detectors", "F6_units"):
@@ -116,7 +116,7 @@ def cased(folder: Path, chosen_on: str = "val", **said: Any) -> Figure:
     masks = np.zeros((1, 9, 9), bool)
     masks[0, 2:5, 2:5] = True
     np.savez(folder / "cases.npz", images=np.zeros((1, 9, 9, 1), np.uint8), maps=maps, masks=masks)
-    case = {"name": "x-1", "class": "x", "seed": 0, "rule": "median", "why": "w",
+    case = {"name": "x-1", "class": "x", "seed": 0, "rule": "median", "why": "median -0.05",
             "arms": {"b": {"logit": 3.3, "alignment": None, "found": False} | said}}  # fmt: skip
     data = {"arms": ["b"], "baseline": "b", "classes": [{"name": "x", "n_train": 5}], "cases": [case],
             "choices": {"chosen_on": chosen_on}}  # fmt: skip
@@ -130,6 +130,7 @@ def cased(folder: Path, chosen_on: str = "val", **said: Any) -> Figure:
     [
         ({"score": 2.14, "cut": 3.86}, "+2.1 &lt; +3.9: missed"),
         ({"score": -0.5, "cut": -1.0, "found": True}, "−0.5 ≥ −1.0: found"),
+        ({"score": 0.7, "cut": -0.04, "found": True}, "+0.7 ≥ +0.0: found"),
         ({"score": 3.91, "cut": 3.94}, "+3.91 &lt; +3.94: missed"),  # one digit would not tell them apart
         ({"score": 2.0, "cut": None, "found": None}, ">logit +3.3<"),
         ({"logit": None, "found": None}, ">–<"),
@@ -152,6 +153,7 @@ def test_the_caption_says_where_the_cut_was_chosen(tmp_path: Path) -> None:
 
 def test_a_region_that_is_outlined_is_called_drawn_though_it_has_no_alignment(tmp_path: Path) -> None:
     made = cased(tmp_path)
+    assert "median: median −0.05<" in made.svg  # the minus that all figures have
     assert "region: drawn" in made.svg and 'stroke="#fff"' in made.svg
 
 
@@ -218,6 +220,7 @@ def test_a_narrow_page_says_that_it_scrolls(tmp_path: Path) -> None:
 def test_numbers_in_reasons_have_the_minus_that_figures_have() -> None:
     assert signs("AUROC -0.00 (-0.12 to +0.10), -3") == "AUROC −0.00 (−0.12 to +0.10), −3"
     assert signs("run-2, 2026-11-22, (T5)-1, +0.1") == "run-2, 2026-11-22, (T5)-1, +0.1"  # names and dates keep theirs
+    assert [signed(value) for value in (-0.004, 0.004, -0.006, 0.25)] == ["+0.00", "+0.00", "−0.01", "+0.25"]
     assert told_reason({"reason": "by -0.2", "diff_reason": "by -0.3"}) == "by −0.2; difference: by −0.3"
 
 

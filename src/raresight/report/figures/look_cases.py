@@ -12,7 +12,7 @@ import numpy as np
 from raresight.report.figures.look_pictures import SIDE, as_rgb, fitted, jpeg, outline, overlaid, stretched
 from raresight.report.figures.look_style import greyed_caption
 from raresight.report.figures.style import INK, SOFT, Absent, Figure
-from raresight.report.look_rows import Look, signed
+from raresight.report.look_rows import Look, signed, signs
 from raresight.report.tables import Row, Table, table
 from raresight.report.words import DASH, class_name, many
 
@@ -98,7 +98,7 @@ def _verdict(said: Mapping[str, Any]) -> str:
 
 
 def _figure(value: float, digits: int = 1) -> str:
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # + 0.0: no minus before a zero
 
 
 def _heads(look: Look, line: int, across: int, y: float) -> list[str]:
@@ -118,7 +118,7 @@ def _heads(look: Look, line: int, across: int, y: float) -> list[str]:
 
 def _row(look: Look, case: Case, arrays: Mapping[str, np.ndarray], i: int, y: float, across: int) -> list[str]:
     slice_told = "" if case.get("slice") is None else f" · slice {case['slice']}, the one with {case['slice_rule']}"
-    rule = f"{case['name']} · {case['rule']}: {case['why']}{slice_told}"
+    rule = f"{case['name']} · {case['rule']}: {signs(str(case['why']))}{slice_told}"
     parts = [f'<text x="0" y="{y + 15:g}" font-size="11" fill="{SOFT}">{escape(rule)}</text>']
     picture = fitted(as_rgb(arrays["images"][i]))
     high, wide = picture.shape[:2]
