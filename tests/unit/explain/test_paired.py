@@ -242,6 +242,7 @@ def test_numbers_of_whole_networks_are_compared_over_seeds():
     d = np.array(a) - np.array(b)
     half = student.ppf(0.975, 2) * d.std(ddof=1) / np.sqrt(3)
     assert (said.value, said.low, said.high) == pytest.approx((d.mean(), d.mean() - half, d.mean() + half))
+    assert said.p == pytest.approx(2 * student.sf(d.mean() / (d.std(ddof=1) / np.sqrt(3)), 2))
     assert said.spread == pytest.approx(np.std(b, ddof=1)) and "patients" in said.reason
     alone = over_seeds_alone([1.0], [0.5])
     assert (alone.value, alone.low, alone.status) == (0.5, None, "seeds")
