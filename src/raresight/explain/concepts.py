@@ -9,7 +9,7 @@ import numpy as np
 from raresight.explain.firing import packed
 from raresight.explain.probe import ProbeSet, Regions
 
-ANY = "any"
+ANY = "\u222a"  # the union of all classes; none is called so
 FINER = 8  # a grid is at most so many times as fine as the units' own, as 7 -> 56 in the published dissections
 
 
@@ -61,7 +61,7 @@ def concepts(probe: ProbeSet, grid: tuple[int, ...]) -> Concepts:
     """
     regions = probe.regions
     n, k = probe.labels.shape
-    names = probe.classes + ((ANY,) if k > 1 and ANY not in probe.classes else ())
+    names = probe.classes + ((ANY,) if k > 1 else ())
     known = np.zeros((n, len(names)), dtype=bool)
     known[:, :k] = probe.labels == 0
     if regions is None or not len(regions):

@@ -14,7 +14,7 @@ from raresight.explain.store import Seen
 from raresight.explain.thresholds import Thresholds
 from raresight.explain.unit_null import UnitNull, unit_null
 
-VERSION = 1
+VERSION = 2
 NULL_VERSION = 3
 LEVEL = 0.05  # the false-discovery rate among the units of a layer and concept
 NULL = ("iou", "ceiling", "mean", "high", "p", "p_adjusted", "draws", "named", "counts", "top_excess", "top_normalised")

@@ -338,7 +338,12 @@ def test_units_on_a_line() -> None:
 
 def test_the_union_of_classes_is_no_class_and_a_class_of_that_name_is_one() -> None:
     a = np.zeros((2, 1, 2, 2), dtype=np.float32)
-    for classes, named in ((("a", "b"), [1, 1, 0]), (("any",), [1]), (("any", "b"), [1, 1])):
+    for classes, named in (
+        (("a", "b"), [1, 1, 0]),
+        (("any",), [1]),
+        (("any", "b"), [1, 1, 0]),
+        (("a", "any"), [1, 1, 0]),
+    ):
         found = dissect(a, probe(np.ones((2, len(classes))), classes=classes))
         assert found.named.tolist() == [bool(one) for one in named]
 
