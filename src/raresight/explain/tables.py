@@ -240,7 +240,7 @@ def gate_rows(
     """T5, and the greyed arms with the reason: an arm is greyed where the maps of any of its seeds fail the gate.
 
     `gates`: arm -> seed -> (passed, reason). `facts`: further lines with `arm`, `seed`, `metric`, `value` and other
-    keys of a row, listed as they are (Spearman and SSIM after randomising, batch-norm and hook checks).
+    keys of a row, listed as they are (Spearman and SSIM after randomising, share of empty maps).
     """
     rows: list[Row] = []
     greyed = {}
