@@ -134,6 +134,25 @@ def test_the_verdict_counts_both_and_the_last_is_of_the_last_layer(tmp_path: Pat
     assert at_last == {"mass", "mass_corrected", "no_evidence"} and LAST_MEASURES == ("mass",)
 
 
+def test_a_class_is_grey_where_more_than_half_of_its_maps_are_empty() -> None:
+    empty = {("a", "x"): [1, 1, 0], ("a", "y"): [1, 0], ("b", "x"): [0, 0, 1], ("b", "y"): [1, 1]}
+    rows = [{"arm": arm, "class": name, "empty": float(one)} for (arm, name), some in empty.items() for one in some]
+    found = told.mostly_empty(pd.DataFrame(rows))
+    assert set(found) == {("a", "x"), ("b", "y")} and found["a", "x"].startswith("67% of the maps")
+    assert found["b", "y"].startswith("100% of the maps")
+
+
+@pytest.mark.usefixtures("shallow", "spoken")
+def test_only_the_class_whose_maps_are_empty_is_grey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = looked(tmp_path / "cache").run(["alignment"])
+    monkeypatch.setattr(told, "mostly_empty", lambda rows: {("other", "odd"): "planted"})
+    rows = alignment_table(look, sides_of(look, {}))
+    for row in rows:
+        mine = (row["arm"], row["class"]) == ("other", "odd") and row["method"] in ("grad_cam", "hires_cam")
+        assert row["greyed"] == (mine and row["metric"] != "no_evidence"), row
+    assert any(row["greyed"] and "planted" in row["reason"] for row in rows)
+
+
 @pytest.mark.usefixtures("shallow", "spoken")
 def test_each_layer_has_its_own_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def planted(seen: Any, probe: Any, layers: Any, methods: Any, model: Any, folder: Path) -> dict[str, Any]:
