@@ -252,3 +252,11 @@ def doctor(path: str | Path = ".") -> dict[str, Any]:
     from raresight.verbs.doctor import doctor as examine
 
     return examine(Path(path))
+
+
+def verdict_lines(found: dict[str, Any]) -> str:
+    """What `Study.explain` answered, as text: a line for each arm and class."""
+    from raresight.report.look_reasons import verdict_lines
+    from raresight.report.look_rows import Look
+
+    return verdict_lines(Look(found))

@@ -36,30 +36,15 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print explain.json on stdout.")] = False,
 ) -> None:
     """Looking into the models, arms side by side."""
-    from raresight.api import Study
+    from raresight.api import Study, verdict_lines
 
     asked: dict[str, Any] = {"tasks": _several(tasks), "methods": _several(method), "layers": _several(layers)}
     options = {name: value for name, value in asked.items() if value}
     result = Study.open(study, progress()).explain(
         arms=arm or (), seeds=seed or (), part=part.value if part else None, pictures=pictures, **options
     )
-    answer(result, as_json, verdicts(result))
+    answer(result, as_json, verdict_lines(result))
     say(f"page: {study / 'explain' / 'look.html'}")
-
-
-def verdicts(result: dict[str, Any]) -> str:
-    """A line for each arm and class of the verdict table, with why nothing can be said, or why there is no line."""
-    from raresight.report.look_reasons import told_flag
-    from raresight.report.look_rows import Look
-
-    rows, look = result["tables"].get("verdict", []), Look(result)
-    lines = [
-        f"{row['arm'] or '':<24} {row['class'] or '':<20} "
-        f"{told_flag(look, row['verdict'], row) if row['verdict'] else row['reason']}".rstrip()
-        for row in rows
-        if row["metric"] == "verdict"
-    ]
-    return "\n".join(lines) or "one arm alone is compared with nothing: see the tables"
 
 
 def _several(text: str) -> list[str]:

@@ -39,5 +39,16 @@ def told_flag(look: Look, flag: str, row: Entry) -> str:
     return f"{flag} ({why})" if why else flag
 
 
+def verdict_lines(look: Look) -> str:
+    """A line for each arm and class of the verdict table, with why nothing can be said, or why there is no line."""
+    lines = [
+        f"{row['arm'] or '':<24} {row['class'] or '':<20} "
+        f"{told_flag(look, row['verdict'], row) if row['verdict'] else row['reason']}".rstrip()
+        for row in look.rows("verdict")
+        if row["metric"] == "verdict"
+    ]
+    return "\n".join(lines) or "one arm alone is compared with nothing: see the tables"
+
+
 def _regions(look: Look, row: Entry) -> int:
     return int((look.per_class.get(str(row.get("class"))) or {}).get("n_regions") or 0)

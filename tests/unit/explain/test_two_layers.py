@@ -145,6 +145,7 @@ def test_a_class_is_grey_where_more_than_half_of_its_maps_are_empty() -> None:
 @pytest.mark.usefixtures("shallow", "spoken")
 def test_only_the_class_whose_maps_are_empty_is_grey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     look = looked(tmp_path / "cache").run(["alignment"])
+    assert look.tasks == ("alignment", "sanity") and all(one.gates for one in look.looked)  # the check comes along
     monkeypatch.setattr(told, "mostly_empty", lambda rows: {("other", "odd"): "planted"})
     rows = alignment_table(look, sides_of(look, {}))
     for row in rows:

@@ -69,9 +69,13 @@ def test_the_gate_of_an_arm_goes_by_the_baselines_names() -> None:
 
     def one(arm: str, first: str, last: str) -> SimpleNamespace:
         gates = {first: said(first, True), last: said(last, arm == "plain")}
-        return SimpleNamespace(network=SimpleNamespace(arm=arm, seed=0), layers=(first, last), gates=gates)
+        seen = SimpleNamespace(maps=dict.fromkeys(((first, "grad_cam"), (last, "grad_cam")), np.ones((2, 1, 4, 4))))
+        network = SimpleNamespace(arm=arm, seed=0)
+        return SimpleNamespace(network=network, layers=(first, last), gates=gates, seen=seen)
 
-    look: Any = SimpleNamespace(measured=("3", "5"), layer="3", looked=[one("plain", "3", "5"), one("deep", "5", "7")])
+    looked = [one("plain", "3", "5"), one("deep", "5", "7")]
+    probe = SimpleNamespace(labels=np.ones((2, 1)), patients=np.arange(2))
+    look: Any = SimpleNamespace(measured=("3", "5"), layer="3", looked=looked, probe=probe)
     for layer, greyed in (("3", set()), ("5", {"deep"})):
         rows, failed = gate_table(look, "grad_cam", layer)
         assert set(failed) == greyed and {row["layer"] for row in rows} == {layer}

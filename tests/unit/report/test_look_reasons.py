@@ -10,7 +10,7 @@ import fake_look
 import numpy as np
 import pytest
 
-from raresight.cli_explain import verdicts
+from raresight.api import verdict_lines
 from raresight.report.figures import look_cases
 from raresight.report.figures.look_differences import look_differences
 from raresight.report.figures.look_figures import figures_of
@@ -65,12 +65,12 @@ def test_why_nothing_can_be_told_stands_in_short_beside_it(reason: str, regions:
     assert told_flag(look, "consistent", row) == "consistent"
     grid = verdict_grid(look)
     assert grid is not None and grid.rows[0].cells[1] == told
-    assert verdicts(data) == f"{'m':<24} {'x':<20} {told}"
+    assert verdict_lines(data) == f"{'m':<24} {'x':<20} {told}"
 
 
 def test_a_flag_that_is_none_is_told_by_its_reason_on_the_terminal() -> None:
     row = {"metric": "verdict", "arm": "m", "class": "x", "verdict": None, "reason": "maps not trusted: the arm"}
-    assert verdicts({"tables": {"verdict": [row]}}).endswith(" maps not trusted: the arm")
+    assert verdict_lines({"tables": {"verdict": [row]}}).endswith(" maps not trusted: the arm")
 
 
 def test_a_network_without_places_is_no_missing_drawing(tmp_path: Path) -> None:
